@@ -1,0 +1,1 @@
+"""The agent: takes leases on jobs, runs their programs, publishes their results."""

@@ -1,0 +1,1 @@
+"""The whole of Scanfleet on one machine: emulated cloud, API and agents as processes."""

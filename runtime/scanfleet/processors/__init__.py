@@ -1,0 +1,1 @@
+"""One file a program: how to call it, its settings, its progress, its failure codes."""

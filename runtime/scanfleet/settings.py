@@ -1,0 +1,147 @@
+"""The environment, read once and typed. No other module reads environment variables.
+
+Each setting is declared once; its description says what happens by default. `AWS_*` variables (region,
+credentials, endpoint) are boto3's own and are left to it.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from scanfleet import contract
+from scanfleet.contract import Env, Pool, Priority
+from scanfleet.errors import ConfigurationError, shorten
+
+ENV_PREFIX = "SCANFLEET_"
+
+QueueUrls = dict[Pool, dict[Priority, str]]
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+
+class SystemSettings(_Settings):
+    """What every server process needs to find the rest of the system."""
+
+    stage: str = Field(default="local", description="Which deployment this is; part of log lines.")
+    job_table: str = Field(description="Name of the DynamoDB job table. Required.")
+    artifacts_bucket: str = Field(description="Bucket for staged results and program logs. Required.")
+    queues: QueueUrls = Field(description="JSON: pool -> priority -> SQS queue URL. Required.")
+    allowed_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        description="Comma-separated s3://bucket/prefix/ URIs that jobs may read and write. Required."
+    )
+    allow_unknown_settings: bool = Field(
+        default=False, description="Unknown processor keys are refused unless this is true."
+    )
+    medit_release_folder: Path | None = Field(
+        default=None,
+        description="Folder that holds Medit_AutoTest.exe. Unset: this machine does not run that program.",
+    )
+    log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
+
+    @field_validator("allowed_prefixes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        prefixes = tuple(part.strip() for part in value.split(",") if part.strip())
+        wrong = [p for p in prefixes if not (p.startswith("s3://") and p.endswith("/"))]
+        if wrong or not prefixes:
+            raise ValueError("each prefix has the form s3://bucket/ or s3://bucket/folder/")
+        return prefixes
+
+
+class ApiSettings(SystemSettings):
+    """The API server."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; this machine only by default.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    default_processor: str = Field(
+        default="medit_autotest", description="The processor that `POST /process` runs."
+    )
+    uploads_uri: str = Field(
+        description="s3://bucket/prefix/ under which presigned uploads and their results go. Required."
+    )
+    presign_seconds: int = Field(
+        default=900, ge=1, le=604800, description="Presigned URLs stop working after this long."
+    )
+    max_upload_bytes: int = Field(
+        default=5 * 1024**3, ge=1, le=5 * 1024**3, description="Largest file of one presigned upload."
+    )
+
+
+class AgentSettings(SystemSettings):
+    """The agent on one machine."""
+
+    pool: Pool = Field(description="The pool whose queues this agent serves. Required.")
+    agent_id: str = Field(default="", description="Name of this agent; host name and process id by default.")
+    slots: int = Field(default=1, ge=1, le=64, description="Jobs that run side by side.")
+    scratch: Path = Field(description="Folder for workspaces; the agent owns it and empties it. Required.")
+    status_host: str = Field(
+        default="127.0.0.1", description="Address of the status page; on AWS the instance's own."
+    )
+    status_port: int = Field(
+        default=contract.AGENT_STATUS_PORT,
+        ge=0,
+        le=65535,
+        description="Port of the status page; 0 takes any.",
+    )
+    time_limit_seconds: int = Field(
+        default=3600, ge=1, description="A program may run this long when its job sets no limit."
+    )
+    stop_grace_seconds: float = Field(
+        default=5.0, ge=0, description="Time between asking a program to stop and killing its whole tree."
+    )
+    heartbeat_seconds: float = Field(
+        default=contract.HEARTBEAT_INTERVAL.total_seconds(), gt=0, description="Renewal of lease and message."
+    )
+    lease_seconds: float = Field(
+        default=contract.LEASE_DURATION.total_seconds(),
+        gt=0,
+        description="A lease not renewed ends after this.",
+    )
+    visibility_seconds: int = Field(
+        default=int(contract.VISIBILITY_TIMEOUT.total_seconds()),
+        ge=1,
+        description="A message not renewed is delivered again after this; must exceed the lease.",
+    )
+
+    @property
+    def stop_grace(self) -> timedelta:
+        """Return the time between asking a program to stop and killing it."""
+        return timedelta(seconds=self.stop_grace_seconds)
+
+
+class ClientSettings(_Settings):
+    """The command line and the Python client."""
+
+    url: str = Field(default="http://127.0.0.1:8080", description="Base address of the Scanfleet API.")
+
+
+Loaded = TypeVar("Loaded", bound=_Settings)
+
+
+def load(kind: type[Loaded]) -> Loaded:
+    """Return the settings of this kind from the environment.
+
+    Raises ConfigurationError that names each wrong variable, the value got and what is allowed.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [
+            f"{ENV_PREFIX}{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
+            f" (got {shorten(repr(e['input'])) if e['type'] != 'missing' else 'nothing'})"
+            for e in error.errors()
+        ]
+        raise ConfigurationError("; ".join(lines)) from error
+
+
+assert {e.removeprefix(ENV_PREFIX).lower() for e in Env} <= {
+    *AgentSettings.model_fields,
+    *ApiSettings.model_fields,
+}, "every shared variable is a setting"
