@@ -57,6 +57,8 @@ INDEX_PARTITION_KEYS: dict[TableIndex, TableKey] = {
     TableIndex.STATE: TableKey.STATE,
 }
 
+IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)
+AGENT_REPORTS_KEPT = timedelta(hours=1)
 FINISHED_JOBS_KEPT = timedelta(days=90)
 """A finished job's record stays this long; its published results are the owner's and stay."""
 
@@ -90,6 +92,9 @@ VISIBILITY_TIMEOUT = timedelta(seconds=35)
 CANCEL_POLL_INTERVAL = timedelta(seconds=0.5)
 """How often a running job's agent looks for a cancel request: cancel has to land within 2 s."""
 
+AGENT_SILENT_AFTER = timedelta(seconds=30)
+"""An agent whose report is older does not count as in service."""
+
 RECEIVE_WAIT = timedelta(seconds=20)
 """SQS long polling's maximum. Source: SQS developer guide, "Amazon SQS short and long polling"."""
 MAX_RECEIVE_COUNT = 20
@@ -112,6 +117,8 @@ STAGING_KEPT = timedelta(days=7)
 LOGS_PREFIX = "logs/"
 """Artifacts bucket: logs/<job id>/<attempt>/<segment>.log: what the program printed, in order."""
 LOGS_KEPT = timedelta(days=90)
+MANIFESTS_PREFIX = "manifests/"
+"""Artifacts bucket: manifests/<job id>/<attempt>.json, written before the commit and kept with the record."""
 UPLOADS_PREFIX = "uploads/"
 """Data bucket: what clients without a bucket of their own upload through presigned URLs."""
 RESULTS_PREFIX = "results/"

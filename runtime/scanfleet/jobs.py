@@ -67,7 +67,7 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True)
 class RetryRule:
-    """How often a failure class is retried and how long to wait before the first retry (doubled each time)."""
+    """How often a failure class is retried, and the wait before the first retry (doubled each time)."""
 
     max_retries: int
     first_delay: timedelta
@@ -108,7 +108,10 @@ class PublishedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an attempt published; also the content of the manifest file in the target folder."""
+    """What an attempt publishes; also the content of the manifest file in the target folder.
+
+    It may name thousands of files, so it lives in S3 and the record holds only its summary.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -117,6 +120,16 @@ class Manifest(BaseModel):
     processor: str
     target_uri: str
     files: tuple[PublishedFile, ...]
+
+
+class ResultSummary(BaseModel):
+    """What a completed job published, in a few numbers; the manifest has the rest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int
+    files: int
+    size_bytes: int
 
 
 Tags = Annotated[dict[str, str], Field(max_length=20)]
@@ -143,7 +156,6 @@ class Job(BaseModel):
     progress_percent: float = 0.0
     attempt: int = 0
     """0 until the first lease is taken."""
-    lost_machines: int = 0
     agent_id: str | None = None
     lease_expires_at: float | None = None
     cancel_requested_at: float | None = None
@@ -162,7 +174,9 @@ class Job(BaseModel):
     """Seconds per stage of the program, of the attempt that published."""
     failures: tuple[Failure, ...] = ()
     """Each attempt's failure, oldest first."""
-    manifest: Manifest | None = None
+    failures_forgiven: int = 0
+    """How many of them an owner's explicit retry has forgiven: they no longer use up retries."""
+    result: ResultSummary | None = None
 
     @property
     def failure(self) -> Failure | None:
@@ -186,12 +200,13 @@ def is_job_id(text: str) -> bool:
         return False
 
 
-def retry_delay(failures: tuple[Failure, ...], latest: FailureClass) -> timedelta | None:
+def retry_delay(job: Job, latest: FailureClass) -> timedelta | None:
     """Return how long to wait before the next attempt, or None when the job has failed for good.
 
-    `failures` are the earlier attempts' failures, `latest` the one just seen. A class's delay doubles with
+    `job` knows the earlier attempts' failures, `latest` is the one just seen. A class's delay doubles with
     each earlier failure of that class and ends at SQS's limit for a delayed message.
     """
+    failures = job.failures[job.failures_forgiven :]
     earlier = sum(1 for failure in failures if failure.failure_class == latest)
     rule = RETRY_RULES[latest]
     if earlier >= rule.max_retries:
@@ -199,7 +214,7 @@ def retry_delay(failures: tuple[Failure, ...], latest: FailureClass) -> timedelt
     counted = [f for f in failures if f.failure_class != FailureClass.LOST_MACHINE]
     if latest != FailureClass.LOST_MACHINE and len(counted) + 1 >= contract.MAX_ATTEMPTS:
         return None
-    return min(rule.first_delay * 2**earlier, contract.MAX_SEND_DELAY)
+    return min(rule.first_delay * float(2**earlier), contract.MAX_SEND_DELAY)
 
 
 def utc(epoch_seconds: float) -> datetime:

@@ -57,7 +57,7 @@ def validate(raw: Mapping[str, Any], *, allow_unknown: bool) -> dict[str, Any]:
 
 
 def write_config(settings: Mapping[str, Any], folders: AttemptFolders) -> Path:
-    """Write `config.json` into the input folder, with the two paths replaced by local ones; return its path."""
+    """Write `config.json` into the input folder, with local paths for the two folders; return its path."""
     config = {SOURCE_KEY: str(folders.input), TARGET_KEY: str(folders.output), **settings}
     path = folders.input / CONFIG_NAME
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")

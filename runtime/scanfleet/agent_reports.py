@@ -1,0 +1,72 @@
+"""Which agents are in service: each writes a report, everybody may read them all.
+
+Item: {"pk": "AGENTS", "sk": "AGENT#<id>", "report": <json>, "expires_at": epoch seconds}
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from scanfleet import contract
+from scanfleet.contract import Pool, TableKey
+from scanfleet.dynamo import answering
+from scanfleet.store_items import AGENTS_PARTITION, agent_key, attribute
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class AgentReport(BaseModel):
+    """What an agent says of itself every few seconds. Times are epoch seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    agent_id: str
+    pool: Pool
+    slots: int
+    busy: int
+    job_ids: tuple[str, ...] = ()
+    started_at: float
+    seen_at: float
+    is_stopping: bool = False
+
+
+class AgentDirectory:
+    """Reads and writes the agents' reports in the job table."""
+
+    def __init__(
+        self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+
+    def put(self, report: AgentReport) -> None:
+        """Write an agent's report over its last one."""
+        item = {
+            **agent_key(report.agent_id),
+            "report": attribute(report.model_dump_json()),
+            TableKey.EXPIRES_AT: attribute(int(report.seen_at + contract.AGENT_REPORTS_KEPT.total_seconds())),
+        }
+        with answering("write agent report"):
+            self._client.put_item(TableName=self._table, Item=item)
+
+    def remove(self, agent_id: str) -> None:
+        """Forget an agent that has stopped."""
+        with answering("remove agent report"):
+            self._client.delete_item(TableName=self._table, Key=agent_key(agent_id))
+
+    def in_service(self) -> tuple[AgentReport, ...]:
+        """Return the agents that reported within `contract.AGENT_SILENT_AFTER`."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": AGENTS_PARTITION}},
+        )
+        with answering("list agents"):
+            texts = [item["report"]["S"] for page in pages for item in page["Items"]]
+        oldest = self._clock() - contract.AGENT_SILENT_AFTER.total_seconds()
+        reports = map(AgentReport.model_validate_json, texts)
+        return tuple(report for report in reports if report.seen_at >= oldest)
