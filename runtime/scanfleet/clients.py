@@ -1,0 +1,83 @@
+"""The boto3 clients of one process, built only by `agent/main`, `api` entries and `local`.
+
+Region, credentials and endpoint are boto3's own to find (`AWS_*` variables, profiles, instance roles).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from scanfleet import contract
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 30
+SQS_READ_TIMEOUT_SECONDS = contract.RECEIVE_WAIT.total_seconds() + 10
+"""Above the long poll: a poll that finds nothing is an answer, not a failure."""
+MAX_CALL_ATTEMPTS = 5
+"""One call is tried this often. Adaptive mode also slows the client down while the service throttles.
+Source: boto3 guide, "Retries"."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """One client a service. boto3 clients may be shared by threads."""
+
+    s3: "S3Client"
+    sqs: "SQSClient"
+    dynamodb: "DynamoDBClient"
+
+
+def build_clients(*, max_connections: int = 32, session: boto3.Session | None = None) -> Clients:
+    """Return the clients of this process.
+
+    max_connections: kept open to one service at most; take at least the number of threads that call it.
+    session: None takes a fresh one with boto3's defaults.
+    """
+    session = session or boto3.Session()
+    return Clients(
+        s3=_s3_client(session, max_connections),
+        sqs=session.client("sqs", config=_config(max_connections, SQS_READ_TIMEOUT_SECONDS)),
+        dynamodb=session.client("dynamodb", config=_config(max_connections, READ_TIMEOUT_SECONDS)),
+    )
+
+
+def _s3_client(session: boto3.Session, max_connections: int) -> "S3Client":
+    """Return the S3 client; it puts the bucket into the path when the endpoint is not Amazon's.
+
+    Emulators have no DNS name per bucket. Checksums are sent where S3 requires them; the callers that write
+    objects add their own SHA-256 (objects.py), and transfer verifies what it reads.
+    """
+    config = _config(max_connections, READ_TIMEOUT_SECONDS).merge(
+        Config(
+            signature_version="s3v4",
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+    )
+    client = session.client("s3", config=config)
+    if _is_amazon(client.meta.endpoint_url):
+        return client
+    return session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
+
+
+def _is_amazon(endpoint_url: str) -> bool:
+    host = urlsplit(endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _config(max_connections: int, read_timeout_seconds: float) -> Config:
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=read_timeout_seconds,
+        retries={"mode": "adaptive", "total_max_attempts": MAX_CALL_ATTEMPTS},
+        max_pool_connections=max_connections,
+        tcp_keepalive=True,
+    )

@@ -1,0 +1,286 @@
+"""S3 objects: list, read, write, copy, delete, presign. Thin, over a boto3 client.
+
+Every call may raise NotFound (no such bucket or object), Conflict (the object changed meanwhile),
+ConfigurationError (S3 refuses us) or Unavailable (no answer, or throttled), each naming the URI.
+Bulk transfer between S3 and a disk is `agent/transfer.py`.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from scanfleet.errors import ConfigurationError, Conflict, NotFound, ScanfleetError, Unavailable
+from scanfleet.s3_uri import AllowedPrefixes, S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CopySourceTypeDef, ObjectIdentifierTypeDef
+
+__all__ = ["AllowedPrefixes", "Copy", "ObjectStore", "PresignedUrl", "S3Uri", "StoredObject", "explain"]
+
+MAX_SINGLE_COPY_BYTES = 5 * 1024**3
+"""Beyond it CopyObject refuses. Source: S3 API reference, CopyObject."""
+COPY_PART_BYTES = 512 * 1024**2
+MAX_DELETE_BATCH = 1000
+"""Source: S3 API reference, DeleteObjects."""
+PARALLEL_COPIES = 16
+
+_MISSING = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound", "404"})
+_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
+_TRY_LATER = frozenset(
+    {"SlowDown", "RequestTimeout", "OperationAborted", "ExpiredToken", "RequestLimitExceeded"}
+)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a folder. `key` is whole, `relative` is under the folder, `etag` without quotes."""
+
+    key: str
+    relative: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class PresignedUrl:
+    """A URL that works for a while without credentials; `headers` must be sent exactly so."""
+
+    url: str
+    method: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One server-side copy to make."""
+
+    source: S3Uri
+    target: S3Uri
+    size_bytes: int
+
+
+class ObjectStore:
+    """S3 as Scanfleet uses it. Threads may share one."""
+
+    def __init__(
+        self,
+        client: "S3Client",
+        *,
+        max_single_copy_bytes: int = MAX_SINGLE_COPY_BYTES,
+        copy_part_bytes: int = COPY_PART_BYTES,
+    ) -> None:
+        self._client = client
+        self._max_single_copy_bytes = max_single_copy_bytes
+        self._copy_part_bytes = copy_part_bytes
+
+    @property
+    def client(self) -> "S3Client":
+        """Return the client, for bulk transfer, which signs its own requests like it."""
+        return self._client
+
+    def bucket_exists(self, bucket: str) -> bool:
+        """Say whether the bucket exists and we may use it."""
+        try:
+            with explained(S3Uri(bucket, "")):
+                self._client.head_bucket(Bucket=bucket)
+        except NotFound:
+            return False
+        return True
+
+    def list_folder(self, folder: S3Uri) -> Iterator[StoredObject]:
+        """Yield exactly the objects under the folder, by key order, page by page.
+
+        Zero-byte objects whose key ends with "/" are skipped: consoles make them to show empty folders.
+        """
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=folder.bucket, Prefix=folder.key
+        )
+        with explained(folder):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    key, size = item["Key"], item["Size"]
+                    if key.endswith("/") and size == 0:
+                        continue
+                    yield StoredObject(key, key[len(folder.key) :], size, item.get("ETag", "").strip('"'))
+
+    def size_bytes(self, uri: S3Uri) -> int:
+        """Return the object's size. Raises NotFound."""
+        with explained(uri):
+            return self._client.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
+
+    def get_bytes(self, uri: S3Uri) -> bytes:
+        """Return a small object's content. Raises NotFound."""
+        with explained(uri):
+            return self._client.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
+
+    def read_tail(self, uri: S3Uri, *, max_bytes: int) -> bytes:
+        """Return at most the object's last `max_bytes` bytes. Raises NotFound."""
+        size = self.size_bytes(uri)
+        start = max(size - max_bytes, 0)
+        if start == size:
+            return b""
+        with explained(uri):
+            answer = self._client.get_object(
+                Bucket=uri.bucket, Key=uri.key, Range=f"bytes={start}-{size - 1}"
+            )
+            return answer["Body"].read()
+
+    def put_bytes(self, uri: S3Uri, data: bytes, *, content_type: str | None = None) -> None:
+        """Write an object whole; S3 checks its SHA-256 and keeps it."""
+        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        with explained(uri):
+            self._client.put_object(
+                Bucket=uri.bucket,
+                Key=uri.key,
+                Body=data,
+                ChecksumSHA256=digest,
+                ContentType=content_type or "application/octet-stream",
+            )
+
+    def copy(self, source: S3Uri, target: S3Uri, size_bytes: int) -> None:
+        """Copy an object inside S3; beyond 5 GiB in parallel parts. Raises NotFound."""
+        if size_bytes > self._max_single_copy_bytes:
+            self._copy_in_parts(source, target, size_bytes)
+            return
+        with explained(source):
+            self._client.copy_object(Bucket=target.bucket, Key=target.key, CopySource=_copy_source(source))
+
+    def copy_all(self, copies: Iterable[Copy]) -> None:
+        """Make these copies side by side; returns when all are done, raises the first failure."""
+        with ThreadPoolExecutor(PARALLEL_COPIES, "copy") as threads:
+            for _ in threads.map(lambda one: self.copy(one.source, one.target, one.size_bytes), copies):
+                pass
+
+    def _copy_in_parts(self, source: S3Uri, target: S3Uri, size_bytes: int) -> None:
+        with explained(target):
+            upload_id = self._client.create_multipart_upload(Bucket=target.bucket, Key=target.key)["UploadId"]
+        ranges = [
+            (number, start, min(start + self._copy_part_bytes, size_bytes) - 1)
+            for number, start in enumerate(range(0, size_bytes, self._copy_part_bytes), start=1)
+        ]
+
+        def copy_part(part: tuple[int, int, int]) -> "CompletedPartTypeDef":
+            number, first, last = part
+            with explained(source):
+                answer = self._client.upload_part_copy(
+                    Bucket=target.bucket,
+                    Key=target.key,
+                    CopySource=_copy_source(source),
+                    CopySourceRange=f"bytes={first}-{last}",
+                    PartNumber=number,
+                    UploadId=upload_id,
+                )
+            return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
+
+        try:
+            with ThreadPoolExecutor(PARALLEL_COPIES, "copy-part") as threads:
+                parts = list(threads.map(copy_part, ranges))
+            with explained(target):
+                self._client.complete_multipart_upload(
+                    Bucket=target.bucket, Key=target.key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+                )
+        except BaseException:
+            # Parts of an upload that never completes are stored and paid for until it is aborted.
+            self._client.abort_multipart_upload(Bucket=target.bucket, Key=target.key, UploadId=upload_id)
+            raise
+
+    def delete_folder(self, folder: S3Uri) -> int:
+        """Delete everything under the folder, markers too; return how many objects that were."""
+        if not folder.key.endswith("/"):
+            raise ValueError(f"not a folder: {folder}")
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=folder.bucket, Prefix=folder.key, PaginationConfig={"PageSize": MAX_DELETE_BATCH}
+        )
+        deleted = 0
+        with explained(folder):
+            for page in pages:
+                keys = [item["Key"] for item in page.get("Contents", [])]
+                self._delete(folder, keys)
+                deleted += len(keys)
+        return deleted
+
+    def _delete(self, folder: S3Uri, keys: Sequence[str]) -> None:
+        if not keys:
+            return
+        identifiers: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
+        answer = self._client.delete_objects(
+            Bucket=folder.bucket, Delete={"Objects": identifiers, "Quiet": True}
+        )
+        for error in answer.get("Errors", []):
+            uri = S3Uri(folder.bucket, error.get("Key", ""))
+            raise _error_for(error.get("Code", ""), uri, error.get("Message", ""), status=0)
+
+    def presign(
+        self,
+        uri: S3Uri,
+        *,
+        upload: bool,
+        expires: timedelta,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+    ) -> PresignedUrl:
+        """Return a URL that downloads (GET) or uploads (PUT) one object.
+
+        For an upload, `size_bytes` and `content_type` become part of the signature: S3 refuses a body of
+        another length. The URL carries a signature: do not log it.
+        """
+        params: dict[str, object] = {"Bucket": uri.bucket, "Key": uri.key}
+        headers: dict[str, str] = {}
+        if upload and size_bytes is not None:
+            params["ContentLength"] = size_bytes
+            headers["Content-Length"] = str(size_bytes)
+        if upload and content_type is not None:
+            params["ContentType"] = content_type
+            headers["Content-Type"] = content_type
+        with explained(uri):
+            url = self._client.generate_presigned_url(
+                "put_object" if upload else "get_object",
+                Params=params,
+                ExpiresIn=int(expires.total_seconds()),
+            )
+        return PresignedUrl(url=url, method="PUT" if upload else "GET", headers=headers)
+
+
+def _copy_source(uri: S3Uri) -> "CopySourceTypeDef":
+    return {"Bucket": uri.bucket, "Key": uri.key}
+
+
+@contextmanager
+def explained(uri: S3Uri) -> Iterator[None]:
+    """Turn botocore's errors inside into Scanfleet's, which name `uri`."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise explain(error, uri) from error
+
+
+def explain(error: BotoCoreError | ClientError, uri: S3Uri) -> ScanfleetError:
+    """Return the error that says what a caller does about botocore's."""
+    if isinstance(error, ClientError):
+        answer = error.response
+        status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return _error_for(
+            answer["Error"].get("Code", ""), uri, answer["Error"].get("Message", ""), status=status
+        )
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return ConfigurationError(f"{uri}: no usable AWS credentials: {error}")
+    return Unavailable(f"{uri}: S3 did not answer: {error}")
+
+
+def _error_for(code: str, uri: S3Uri, message: str, *, status: int) -> ScanfleetError:
+    if code in _MISSING:
+        what = "bucket" if code == "NoSuchBucket" or not uri.key else "object"
+        return NotFound(f"{uri}: there is no such {what}")
+    if code in _CHANGED:
+        return Conflict(f"{uri}: the object changed meanwhile")
+    if status >= 500 or code in _TRY_LATER or "Throttl" in code or "InternalError" in code:
+        return Unavailable(f"{uri}: S3 is not available now ({code}: {message})")
+    return ConfigurationError(f"{uri}: S3 refused the call ({code}: {message})")
