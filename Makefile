@@ -1,0 +1,62 @@
+# Scanfleet: `make run` runs the main job once, start to finish, on this machine. `make help` lists the rest.
+
+PYTHON ?= python3
+AGENTS ?= 2
+PORT   ?= 8080
+STAGE  ?= dev
+
+BIN    := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+# One process more than needed costs a second emulator, so: never more than four.
+JOBS   ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
+# Tests that need the same costly fixture stay in one process (tests/conftest.py groups them).
+SPREAD := -n $(JOBS) --dist loadgroup
+CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
+SOURCES := app.py cdk stacks runtime scripts $(wildcard benchmarks/*.py)
+CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run up test test-fast test-system check lint synth bench deploy fmt clean
+
+help: ## List these commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: ## Install everything into this folder; quick when nothing changed
+	@$(PYTHON) scripts/bootstrap.py
+
+run: setup ## The main job once, from scans to result (SCANS=folder takes your own)
+	@exec $(BIN)/python -m scanfleet.local run $(if $(SCANS),--scans "$(SCANS)")
+
+up: setup ## The whole system, until Ctrl-C (AGENTS=2 PORT=8080)
+	@exec $(BIN)/python -m scanfleet.local up --agents $(AGENTS) --port $(PORT)
+
+test: test-fast test-system ## Every test
+
+test-fast: setup ## Unit and synth tests
+	@$(PYTEST) -q $(SPREAD) tests/unit tests/synth
+
+test-system: setup ## Tests with real processes and the emulator
+	@$(PYTEST) -q $(SPREAD) --ignore=tests/unit --ignore=tests/synth tests
+
+check: lint synth test-fast ## What CI asks: format, lint, types, a fully validated synth, unit and synth tests
+
+lint: setup ## Format, lint and types, changing nothing
+	@$(BIN)/ruff format --check -q $(CODE)
+	@$(BIN)/ruff check -q $(CODE)
+	@$(BIN)/mypy --no-error-summary $(SOURCES)
+
+synth: setup ## Templates into cdk.out, with every validation on (STAGE=dev)
+	@$(CDK) synth --quiet -c stage=$(STAGE)
+
+deploy: setup ## Deploy to AWS with the credentials of this shell (STAGE=dev)
+	@$(CDK) deploy --all -c stage=$(STAGE)
+
+bench: setup ## Benchmarks against named peers (ONLY=name runs one)
+	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+fmt: setup ## Format and fix what can be fixed
+	@$(BIN)/ruff format -q $(CODE)
+	@$(BIN)/ruff check -q --fix $(CODE)
+
+clean: ## Remove what was built and the local mode's state; the installed packages stay
+	@rm -rf build cdk.out .scanfleet .pytest_cache .mypy_cache .ruff_cache
