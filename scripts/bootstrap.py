@@ -3,7 +3,7 @@
     .venv/            Scanfleet, its tools and the pinned packages of requirements.txt
     .venv-emulator/   the AWS emulator, which pins botocore and so cannot share that environment
     node_modules/     the AWS CDK command line, from package-lock.json
-    .venv/bin/node    a link to the Node.js that runs it: the machine's own from version 20 on, else the one
+    .venv/bin/node    a link to the Node.js that runs it: the machine's own from version 22 on, else the one
                       that requirements.txt brings
 
 Uses the standard library only, because nothing is installed yet. Each step leaves a stamp with a hash of
@@ -35,7 +35,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - run by whichever Python the mach
     )
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST_NODE = 20
+OLDEST_NODE = 22
 VENV = ROOT / ".venv"
 EMULATOR_VENV = ROOT / ".venv-emulator"
 NODE_MODULES = ROOT / "node_modules"

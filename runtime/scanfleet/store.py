@@ -40,6 +40,7 @@ from scanfleet.store_items import (
     job_key,
     update_arguments,
 )
+from scanfleet.telemetry import Transition, record_transition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -115,7 +116,9 @@ class JobStore:
         *,
         lease_seconds: float = contract.LEASE_DURATION.total_seconds(),
         clock: Callable[[], float] = time.time,
+        on_transition: Callable[[Transition], None] = record_transition,
     ) -> None:
+        self._on_transition = on_transition
         self._client = client
         self._table = table
         self._lease_seconds = lease_seconds
@@ -146,6 +149,7 @@ class JobStore:
             if idempotency is None:
                 raise
             return self._existing(job.owner, idempotency, fingerprint)
+        self._on_transition(Transition(job, None, 0.0))
         return job
 
     def get(self, job_id: str) -> Job:
@@ -294,7 +298,7 @@ class JobStore:
         }
         condition = f"#state IN ({_placeholders(states)}) AND #attempt = :seen_attempt"
         values = {**_values(states), ":seen_attempt": attribute(job.attempt)}
-        return self._update(job.job_id, changes, condition, values, {"#attempt": "attempt"})
+        return self._update(job, changes, condition, values, {"#attempt": "attempt"})
 
     def check(self) -> None:
         """Raise Unavailable when the table cannot be read."""
@@ -389,7 +393,7 @@ class JobStore:
             ":now": attribute(self._clock()),
         }
         names = {"#attempt": "attempt", "#state": TableKey.STATE}
-        return self._update(job.job_id, changes, condition, values, names)
+        return self._update(job, changes, condition, values, names)
 
     def _update_leased(self, lease: Lease, changes: Mapping[str, Any], condition: str = "") -> Lease:
         fencing = f"#attempt = :fence AND agent_id = :agent AND #state IN ({_placeholders(LEASED_STATES)})"
@@ -401,7 +405,7 @@ class JobStore:
         names = {"#attempt": "attempt", "#state": TableKey.STATE}
         full = f"{fencing} AND {condition}" if condition else fencing
         try:
-            job = self._update(lease.job.job_id, changes, full, values, names)
+            job = self._update(lease.job, changes, full, values, names)
         except Conflict as conflict:
             now_held = self.get(lease.job.job_id)
             is_ours = now_held.attempt == lease.attempt and now_held.agent_id == lease.agent_id
@@ -414,12 +418,13 @@ class JobStore:
 
     def _update(
         self,
-        job_id: str,
+        before: Job,
         changes: Mapping[str, Any],
         condition: str,
         values: Mapping[str, Any],
         names: Mapping[str, str],
     ) -> Job:
+        """Write the changes if the condition holds, and tell of a change of state. Raises Conflict."""
         arguments = update_arguments(changes)
         arguments["ExpressionAttributeNames"] |= names
         arguments["ExpressionAttributeValues"] |= values
@@ -427,14 +432,18 @@ class JobStore:
             with answering("update job"):
                 updated = self._client.update_item(
                     TableName=self._table,
-                    Key=job_key(job_id),
+                    Key=job_key(before.job_id),
                     ConditionExpression=condition,
                     ReturnValues="ALL_NEW",
                     **arguments,
                 )
         except self._client.exceptions.ConditionalCheckFailedException as error:
-            raise Conflict(f"job {job_id} is in another state") from error
-        return job_from_item(updated["Attributes"])
+            raise Conflict(f"job {before.job_id} is in another state") from error
+        job = job_from_item(updated["Attributes"])
+        if TableKey.STATE in changes:
+            seconds = job.state_changed_at - before.state_changed_at
+            self._on_transition(Transition(job, before.state, max(0.0, seconds)))
+        return job
 
 
 def _dump(failures: tuple[Failure, ...]) -> list[dict[str, Any]]:
