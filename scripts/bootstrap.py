@@ -60,7 +60,7 @@ class Step:
     def fingerprint(self) -> str:
         """Return a hash of the inputs, the interpreter and this folder's place (environments cannot move)."""
         digest = hashlib.sha256(repr((str(ROOT), sys.version_info[:3])).encode())
-        for path in self.inputs:
+        for path in (Path(__file__), *self.inputs):
             digest.update(path.read_bytes())
         return digest.hexdigest()
 

@@ -1,0 +1,1 @@
+"""Constructs, one capability a file. From runtime they take `scanfleet.contract` and nothing else."""

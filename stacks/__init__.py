@@ -1,0 +1,1 @@
+"""What is deployed together. A stack makes constructs, passes objects between them, and grants."""
