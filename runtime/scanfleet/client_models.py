@@ -1,0 +1,161 @@
+"""What the Python client hands out: frozen facts about jobs, and the errors of waiting for one.
+
+The shapes are those of docs/api.md. Fields that a newer service adds are ignored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scanfleet.errors import ScanfleetError
+from scanfleet.jobs import Failure, JobState, Manifest
+
+
+class Answer(BaseModel):
+    """Base of everything that is read from the service."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Timestamps(Answer):
+    """Moments of a job's life, UTC; None means not yet."""
+
+    created: datetime | None = None
+    queued: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+
+
+class JobResult(Answer):
+    """What a completed job published."""
+
+    files: int
+    size_bytes: int
+    attempt: int
+    manifest_uri: str | None = None
+    manifest: Manifest | None = Field(default=None, description="Absent in lists of jobs.")
+
+
+class JobInfo(Answer):
+    """A job as the service saw it at one moment."""
+
+    job_id: str
+    status: JobState
+    processor: str
+    pool: str
+    priority: str
+    owner: str
+    source: str
+    target: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    stage: str | None = None
+    progress_percent: float = 0.0
+    attempt: int = 0
+    timestamps: Timestamps = Timestamps()
+    durations_seconds: dict[str, float] = Field(default_factory=dict)
+    stage_seconds: dict[str, float] = Field(default_factory=dict)
+    eta_seconds: Any = None
+    failure: Failure | None = None
+    failures: tuple[Failure, ...] = ()
+    result: JobResult | None = None
+    why_waiting: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Say whether the job has ended."""
+        return self.status.is_terminal
+
+    @property
+    def visible_state(self) -> tuple[object, ...]:
+        """Return what a person watching the job would notice changing."""
+        return (self.status, self.stage, self.progress_percent, self.attempt, self.why_waiting)
+
+
+class JobPage(Answer):
+    """One page of `GET /jobs`."""
+
+    jobs: tuple[JobInfo, ...]
+    next_cursor: str | None = None
+
+
+class Accepted(Answer):
+    """The answer to a submission."""
+
+    job_id: str
+    status: str
+
+
+class Health(Answer):
+    """The service answers and can take jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    status: str
+
+
+class Load(Answer):
+    """Slots, busy slots and backlog per pool, and the agents that reported lately."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    pools: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    instances: tuple[dict[str, Any], ...] = ()
+
+
+class Presigned(Answer):
+    """A URL that works for a while without credentials. It carries a signature: never log it."""
+
+    url: str
+    method: str
+    headers: dict[str, str] = Field(default_factory=dict)
+
+
+class UploadsFolder(Answer):
+    """Where the caller may upload to: `s3://bucket/uploads/<owner>/`."""
+
+    uri: str
+
+
+@dataclass(frozen=True)
+class TransferProgress:
+    """How far an upload or download has come."""
+
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+OnChange = Callable[[JobInfo], None]
+"""Called with the job as first seen and whenever something visible changed."""
+OnProgress = Callable[[TransferProgress], None]
+"""Called from one thread at a time, though not always the same one."""
+
+
+class UnexpectedAnswer(ScanfleetError):
+    """Something answers at the address, but not as Scanfleet does."""
+
+
+class JobFailed(ScanfleetError):
+    """The job ended without a result: `job.status` is failed or cancelled."""
+
+    def __init__(self, job: JobInfo) -> None:
+        self.job = job
+        reason = f": {job.failure.failure_class}: {job.failure.reason}" if job.failure is not None else ""
+        super().__init__(f"job {job.job_id} {job.status}{reason if job.status == JobState.FAILED else ''}")
+
+
+class WaitTimedOut(ScanfleetError):
+    """The job had not ended when the caller's patience did; it goes on running."""
+
+    def __init__(self, job: JobInfo) -> None:
+        self.job = job
+        super().__init__(f"job {job.job_id} is still {job.status}")
+
+
+class DownloadRefused(ScanfleetError):
+    """A result file is not what its manifest says, or its name would leave the folder."""
