@@ -95,8 +95,10 @@ CANCEL_POLL_INTERVAL = timedelta(seconds=0.5)
 AGENT_SILENT_AFTER = timedelta(seconds=30)
 """An agent whose report is older does not count as in service."""
 
-RECEIVE_WAIT = timedelta(seconds=20)
-"""SQS long polling's maximum. Source: SQS developer guide, "Amazon SQS short and long polling"."""
+RECEIVE_WAIT = timedelta(seconds=5)
+"""How long an idle agent's poll waits for a message. A message that arrives ends the wait at once; the limit
+bounds how long a stopping agent waits for its last poll, and a high-priority job for an idle agent's notice.
+SQS allows 20 s. Source: SQS developer guide, "Amazon SQS short and long polling"."""
 MAX_RECEIVE_COUNT = 20
 """Deliveries before SQS moves a message to the dead-letter queue. Well above the attempts that a job may
 have, because a duplicate delivery that finds the lease held also counts one."""

@@ -110,6 +110,13 @@ class AgentSettings(SystemSettings):
         description="A message not renewed is delivered again after this; must exceed the lease.",
     )
 
+    receive_wait_seconds: int = Field(
+        default=int(contract.RECEIVE_WAIT.total_seconds()),
+        ge=0,
+        le=20,
+        description="An idle agent's poll waits this long; a stopping agent waits for its last poll.",
+    )
+
     @property
     def stop_grace(self) -> timedelta:
         """Return the time between asking a program to stop and killing it."""

@@ -262,7 +262,7 @@ class JobStore:
         ).job
 
     def failure(
-        self, lease: Lease, failure_class: FailureClass, reason: str, exit_code: int | None
+        self, lease: Lease, failure_class: FailureClass, reason: str, exit_code: int | None = None
     ) -> Failure:
         """Return the failure record of this attempt, stamped with the store's clock."""
         return self._failure(lease.job, failure_class, reason, exit_code)
@@ -278,9 +278,7 @@ class JobStore:
             return self._end_unowned(job, JobState.CANCELLED, job.failures)
         changes = {"cancel_requested_at": job.cancel_requested_at or self._clock()}
         condition = f"#state IN ({_placeholders(LEASED_STATES)}) AND attribute_not_exists(committed_attempt)"
-        return self._update(
-            job.job_id, changes, condition, _values(LEASED_STATES), {"#state": TableKey.STATE}
-        )
+        return self._update(job, changes, condition, _values(LEASED_STATES), {"#state": TableKey.STATE})
 
     def retry(self, job: Job) -> Job:
         """Put a failed or cancelled job back into the queue; its earlier failures no longer count.

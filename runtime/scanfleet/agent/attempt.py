@@ -1,0 +1,215 @@
+"""One attempt at one job, from the lease to the settled record: download, run, stage, commit, publish."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from scanfleet.agent.lease import Heartbeat, HeartbeatRules
+from scanfleet.agent.log_shipping import LogShipper
+from scanfleet.agent.output import ProgramLog, ProgressBoard
+from scanfleet.agent.publication import Publication
+from scanfleet.agent.runner import ProgramStopped, Runner
+from scanfleet.agent.settling import Settlement
+from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.transfer import Transfer, TransferStopped
+from scanfleet.agent.workspace import Scratch, Workspace
+from scanfleet.contract import Metric
+from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError
+from scanfleet.jobs import FailureClass, Job, JobState
+from scanfleet.objects import ObjectStore
+from scanfleet.processors.base import Processor
+from scanfleet.queue import JobQueues, Message
+from scanfleet.s3_uri import AllowedPrefixes, S3Uri
+from scanfleet.store import JobStore, Lease
+from scanfleet.telemetry import record_bytes
+
+log = logging.getLogger(__name__)
+
+LOG_INTERVAL_SECONDS = 2.0
+"""New program output is stored this often at most while the program runs."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every attempt of one agent works with."""
+
+    store: JobStore
+    queues: JobQueues
+    objects: ObjectStore
+    transfer: Transfer
+    publication: Publication
+    scratch: Scratch
+    runner: Runner
+    processors: Mapping[str, Processor]
+    allowed_prefixes: AllowedPrefixes
+    artifacts_bucket: str
+    heartbeat: HeartbeatRules
+    default_time_limit: timedelta
+
+
+class Attempt:
+    """Works on one leased job. `run` returns when the job is settled or lost, and never raises."""
+
+    def __init__(self, tools: Tools, lease: Lease, message: Message, stop: StopRequest) -> None:
+        self._tools = tools
+        self._lease = lease
+        self._message = message
+        self._stop = stop
+        self._board = ProgressBoard(time.monotonic)
+
+    def run(self) -> None:
+        """Work and settle."""
+        settlement = Settlement(self._tools.store, self._tools.queues, self._message)
+        job = self._lease.job
+        try:
+            with self._tools.scratch.workspace(job.job_id, job.attempt) as workspace:
+                settle = self._work_with_heartbeat(workspace, settlement)
+                settle()
+        except LeaseLost as lost:
+            log.warning("attempt given up: %s", lost, extra=self._facts("attempt_given_up"))
+        except ScanfleetError as error:
+            # Nothing could be settled: the lease runs out and the message comes back by itself.
+            log.error("attempt not settled: %s", error, extra=self._facts("attempt_not_settled"))
+        except Exception:
+            log.exception("attempt not settled", extra=self._facts("attempt_not_settled"))
+
+    def _work_with_heartbeat(self, workspace: Workspace, settlement: Settlement) -> Callable[[], None]:
+        """Do the work and return what has to be settled; the heartbeat has ended by then."""
+        job = self._lease.job
+        program_log = ProgramLog(workspace.log_path)
+        shipper = LogShipper(
+            self._tools.objects,
+            bucket=self._tools.artifacts_bucket,
+            job_id=job.job_id,
+            attempt=job.attempt,
+            source=program_log,
+        )
+        heartbeat = Heartbeat(
+            store=self._tools.store,
+            queues=self._tools.queues,
+            rules=self._tools.heartbeat,
+            lease=self._lease,
+            message=self._message,
+            board=self._board,
+            stop=self._stop,
+            on_beat=_at_most_every(LOG_INTERVAL_SECONDS, shipper.ship),
+        )
+        heartbeat.start()
+        try:
+            return self._outcome(workspace, program_log, settlement)
+        finally:
+            heartbeat.stop()
+            shipper.ship()
+            program_log.close()
+
+    def _outcome(
+        self, workspace: Workspace, program_log: ProgramLog, settlement: Settlement
+    ) -> Callable[[], None]:
+        """Turn how the work ended into what has to be settled. Raises LeaseLost."""
+        try:
+            self._work(workspace, program_log)
+        except LeaseLost:
+            raise
+        except (ProgramStopped, TransferStopped, CancelRequested) as stopped:
+            return self._stopped(settlement, stopped)
+        except JobFailure as failure:
+            return partial(settlement.failed, self._lease, failure)
+        except ScanfleetError as error:
+            transfer = JobFailure(FailureClass.TRANSFER, str(error))
+            return partial(settlement.failed, self._lease, transfer)
+        except Exception as error:
+            log.exception("attempt failed", extra=self._facts("attempt_failed"))
+            internal = JobFailure(FailureClass.PROGRAM_ERROR, f"internal error: {error!r}")
+            return partial(settlement.failed, self._lease, internal)
+        return partial(self._completed, settlement)
+
+    def _stopped(self, settlement: Settlement, stopped: Exception) -> Callable[[], None]:
+        reason = self._stop.reason
+        if reason is StopReason.LEASE_LOST:
+            raise LeaseLost("the heartbeat lost the lease") from stopped
+        if reason is StopReason.AGENT_STOPPING:
+            return partial(settlement.handed_back, self._lease)
+        return partial(settlement.cancelled, self._lease)
+
+    def _work(self, workspace: Workspace, program_log: ProgramLog) -> None:
+        """Do everything up to the published result. A committed job is only published."""
+        if self._lease.job.committed_attempt is None:
+            self._check_folders(self._lease.job)
+            processor = self._processor(self._lease.job)
+            self._download(workspace)
+            self._advance(JobState.PROCESSING)
+            self._run_program(processor, workspace, program_log)
+            self._advance(JobState.UPLOADING, stage_seconds=self._board.finish())
+            self._tools.publication.stage(
+                self._lease.job, workspace.folders.output, on_bytes=_ignore, should_stop=self._stop.is_set
+            )
+            self._lease = self._tools.store.commit(self._lease)
+        self._result = self._tools.publication.publish(self._lease.job)
+
+    def _completed(self, settlement: Settlement) -> None:
+        settlement.completed(self._lease, self._result)
+        record_bytes(Metric.BYTES_PUBLISHED, self._lease.job, self._result.size_bytes)
+        self._tools.publication.clean_up(self._lease.job)
+
+    def _check_folders(self, job: Job) -> None:
+        """Refuse folders outside the allowed prefixes, whoever wrote the record (design, invariant 4)."""
+        for field, uri in (("source_uri", job.source_uri), ("target_uri", job.target_uri)):
+            try:
+                self._tools.allowed_prefixes.require(S3Uri.parse_folder(uri, field=field), field=field)
+            except ScanfleetError as error:
+                raise JobFailure(FailureClass.BAD_INPUT, str(error)) from error
+
+    def _processor(self, job: Job) -> Processor:
+        processor = self._tools.processors.get(job.processor)
+        if processor is None:
+            known = ", ".join(self._tools.processors)
+            raise JobFailure(
+                FailureClass.PROGRAM_ERROR, f"this agent does not run {job.processor!r}; it runs: {known}"
+            )
+        return processor
+
+    def _download(self, workspace: Workspace) -> None:
+        source = S3Uri.parse_folder(self._lease.job.source_uri, field="source_uri")
+        done = self._tools.transfer.download(
+            source, workspace.folders.input, on_bytes=_ignore, should_stop=self._stop.is_set
+        )
+        record_bytes(Metric.BYTES_DOWNLOADED, self._lease.job, done.size_bytes)
+
+    def _run_program(self, processor: Processor, workspace: Workspace, program_log: ProgramLog) -> None:
+        job = self._lease.job
+        limit = job.time_limit_seconds
+        self._tools.runner.run(
+            processor.prepare(job, workspace.folders),
+            processor=processor,
+            program_log=program_log,
+            board=self._board,
+            stop=self._stop,
+            time_limit=timedelta(seconds=limit) if limit else self._tools.default_time_limit,
+        )
+
+    def _advance(self, state: JobState, **facts: object) -> None:
+        if self._stop.is_set():
+            raise ProgramStopped
+        self._lease = self._tools.store.advance(self._lease, state, **facts)
+
+    def _facts(self, action: str) -> dict[str, object]:
+        return {"action": action, "job_id": self._lease.job.job_id, "attempt": self._lease.attempt}
+
+
+def _ignore(_done: int, _total: int) -> None:
+    """Transfers report bytes; the job's percentage is the program's alone."""
+
+
+def _at_most_every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+    last = time.monotonic()
+
+    def throttled() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            call()
+
+    return throttled

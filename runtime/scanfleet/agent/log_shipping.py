@@ -1,0 +1,57 @@
+"""Carries a program's output from the workspace to the artifacts bucket while it runs.
+
+Segments are numbered objects, logs/<job>/<attempt>/<segment>.log, each whole lines; together, in order, they
+are the program's output.
+"""
+
+import logging
+
+from scanfleet.agent.output import ProgramLog
+from scanfleet.contract import LOGS_PREFIX
+from scanfleet.errors import ScanfleetError
+from scanfleet.objects import ObjectStore
+from scanfleet.s3_uri import S3Uri
+
+log = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 1024 * 1024
+
+
+class LogShipper:
+    """Ships one attempt's output. A segment that could not be stored is tried again with the next call."""
+
+    def __init__(
+        self, objects: ObjectStore, *, bucket: str, job_id: str, attempt: int, source: ProgramLog
+    ) -> None:
+        self._objects = objects
+        self._folder = S3Uri(bucket, f"{LOGS_PREFIX}{job_id}/{attempt}/")
+        self._source = source
+        self._offset = 0
+        self._segment = 0
+
+    def ship(self) -> None:
+        """Store the whole lines printed since the last call.
+
+        The job does not depend on its log: a failure to store it is logged and not raised.
+        """
+        try:
+            while self._ship_segment():
+                continue
+        except (ScanfleetError, OSError) as error:
+            facts = {"action": "log_not_shipped", "folder": str(self._folder)}
+            log.warning("program output was not stored: %s", error, extra=facts)
+
+    def _ship_segment(self) -> bool:
+        self._source.flush()
+        with self._source.path.open("rb") as file:
+            file.seek(self._offset)
+            block = file.read(SEGMENT_BYTES)
+        # The log ends every line, so what follows the last newline is a line still being written.
+        whole = block[: block.rfind(b"\n") + 1]
+        if not whole:
+            return False
+        uri = self._folder.child(f"{self._segment:06d}.log")
+        self._objects.put_bytes(uri, whole, content_type="text/plain; charset=utf-8")
+        self._offset += len(whole)
+        self._segment += 1
+        return len(block) == SEGMENT_BYTES

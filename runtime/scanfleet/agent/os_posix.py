@@ -1,0 +1,91 @@
+"""Starting and ending programs on POSIX, through the guardian."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from scanfleet.agent import guardian
+from scanfleet.processors.base import Invocation
+
+GUARDIAN_SCRIPT = str(Path(guardian.__file__))
+
+
+class PosixProgram:
+    """A program under its guardian. See `RunningProgram`."""
+
+    def __init__(self, guardian_process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
+        assert guardian_process.stdout is not None
+        assert guardian_process.stderr is not None
+        self.stdout: IO[bytes] = guardian_process.stdout
+        self.stderr: IO[bytes] = guardian_process.stderr
+        self._guardian = guardian_process
+        self._control = control
+        self._lines = control.makefile("r", encoding="utf-8")
+        self._sending = threading.Lock()
+        self.pid = self._await_start()
+
+    def wait(self) -> int:
+        """Return the program's exit code. A guardian that was itself killed counts as SIGKILL."""
+        for line in self._lines:
+            word, _, rest = line.strip().partition(" ")
+            if word == "exit":
+                self._guardian.wait()
+                return int(rest)
+        self._guardian.wait()
+        return -9
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to the program's process group."""
+        self._tell(b"stop\n")
+
+    def kill(self) -> None:
+        """Have the guardian kill the whole tree."""
+        self._tell(b"kill\n")
+
+    def close(self) -> None:
+        """Close the control socket, at which the guardian kills what is left, and the pipes."""
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        self._guardian.wait()
+        for handle in (self._lines, self._control, self.stdout, self.stderr):
+            handle.close()
+
+    def _await_start(self) -> int:
+        word, _, rest = self._lines.readline().strip().partition(" ")
+        if word == "started":
+            return int(rest)
+        self.close()
+        raise OSError(rest or "the guardian ended before it started the program")
+
+    def _tell(self, message: bytes) -> None:
+        with self._sending, suppress(OSError):  # it has ended already
+            self._control.sendall(message)
+
+
+def start_program(invocation: Invocation) -> PosixProgram:
+    """Start the program with closed standard input and piped output. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", GUARDIAN_SCRIPT, str(theirs.fileno()), *invocation.argv],
+            cwd=invocation.cwd,
+            env={**os.environ, **invocation.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            # Unbuffered: the readers take large blocks themselves.
+            bufsize=0,
+        )
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return PosixProgram(process, ours)

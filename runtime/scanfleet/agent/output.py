@@ -1,0 +1,126 @@
+"""What a program prints: read without ever blocking it, cut, kept in a file, read for progress."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from scanfleet.processors.base import Progress
+
+_log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 8 * 1024
+"""Longer lines are cut into pieces of this size: a program that never prints a newline is still shown."""
+MAX_LOG_BYTES = 64 * 1024 * 1024
+"""What is kept of one attempt's output; the program may print on, and progress is still read."""
+READ_BYTES = 64 * 1024
+CUT_NOTICE = f"[scanfleet: output beyond {MAX_LOG_BYTES // 2**20} MiB is not kept]\n".encode()
+
+
+class ProgramLog:
+    """One file that both pipes' lines go to, in the order in which they came."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_LOG_BYTES) -> None:
+        self.path = path
+        self._file = path.open("wb")
+        self._left = max_bytes
+        self._lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        """Append one line (its newline is added); beyond the limit, append one notice and then nothing."""
+        with self._lock:
+            if self._left <= 0:
+                return
+            self._left -= len(line) + 1
+            # NUL bytes would make the log a binary file for every tool that shows it.
+            kept = line.replace(b"\0", b"?") + b"\n" if self._left > 0 else CUT_NOTICE
+            try:
+                self._file.write(kept)
+            except OSError as error:
+                # A full disk must not stop the reader: the program would block on its pipe for ever.
+                self._left = 0
+                _log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
+
+    def flush(self) -> None:
+        """Make what was written readable through the path."""
+        with self._lock:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; the path stays readable."""
+        with self._lock:
+            self._file.close()
+
+
+class ProgressBoard:
+    """The latest progress of one attempt, written by the pipe readers and read by the heartbeat."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._stage_since = clock()
+        self._percent = 0.0
+        self._stage: str | None = None
+        self._stage_seconds: dict[str, float] = {}
+        self._failure_reason: str | None = None
+
+    def update(self, progress: Progress) -> None:
+        """Take over what a line told. Percentages only grow: programs restart their counts per stage."""
+        with self._lock:
+            if progress.percent is not None:
+                self._percent = max(self._percent, progress.percent)
+            if progress.stage is not None and progress.stage != self._stage:
+                self._end_stage()
+                self._stage = progress.stage
+            if progress.failure_reason is not None:
+                self._failure_reason = progress.failure_reason
+
+    def current(self) -> tuple[float, str | None]:
+        """Return percent and stage."""
+        with self._lock:
+            return self._percent, self._stage
+
+    def finish(self) -> dict[str, float]:
+        """Return the seconds spent per stage, the last one ending now."""
+        with self._lock:
+            self._end_stage()
+            self._stage = None
+            return {stage: round(seconds, 3) for stage, seconds in self._stage_seconds.items()}
+
+    @property
+    def failure_reason(self) -> str | None:
+        """Return the reason that the program gave for its failure, if it did."""
+        with self._lock:
+            return self._failure_reason
+
+    def _end_stage(self) -> None:
+        now = self._clock()
+        if self._stage is not None:
+            spent = self._stage_seconds.get(self._stage, 0.0) + now - self._stage_since
+            self._stage_seconds[self._stage] = spent
+        self._stage_since = now
+
+
+def pump(pipe: IO[bytes], log: ProgramLog, on_line: Callable[[str], None]) -> None:
+    """Read a pipe to its end: every line goes to the log and, decoded, to `on_line`.
+
+    Invalid UTF-8 becomes replacement characters; carriage returns end lines too, as progress bars use them.
+    """
+    rest = b""
+    while block := pipe.read(READ_BYTES):
+        *lines, rest = (rest + block).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        while len(rest) > MAX_LINE_BYTES:
+            lines.append(rest[:MAX_LINE_BYTES])
+            rest = rest[MAX_LINE_BYTES:]
+        for line in lines:
+            _take(line, log, on_line)
+    if rest:
+        _take(rest, log, on_line)
+
+
+def _take(line: bytes, log: ProgramLog, on_line: Callable[[str], None]) -> None:
+    for start in range(0, max(len(line), 1), MAX_LINE_BYTES):
+        piece = line[start : start + MAX_LINE_BYTES]
+        log.write(piece)
+        on_line(piece.decode("utf-8", errors="replace"))

@@ -1,0 +1,80 @@
+"""From an attempt's output folder to the target folder, so that a reader sees one attempt's results or none.
+
+1. stage:   upload everything to staging/<job>/<attempt>/, which no other attempt writes to
+2. record:  write the manifest to manifests/<job>/<attempt>.json
+3. commit:  one conditional write of the job's record names this attempt's results the job's results
+4. publish: copy from staging to the target folder, the manifest last
+
+The commit is the only decision. Before it, nothing outside this attempt's own prefixes was written, and an
+attempt that has lost its lease cannot commit. After it, the program never runs again: whoever holds the
+lease copies the committed attempt's files, so a zombie that copies late writes the same bytes again.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from scanfleet.agent.transfer import Transfer
+from scanfleet.contract import MANIFEST_NAME, MANIFESTS_PREFIX, STAGING_PREFIX
+from scanfleet.jobs import Job, Manifest, ResultSummary
+from scanfleet.objects import Copy, ObjectStore
+from scanfleet.s3_uri import S3Uri
+
+log = logging.getLogger(__name__)
+
+OnBytes = Callable[[int, int], None]
+
+
+class Publication:
+    """Stages and publishes results. Deciding (the commit) is the store's."""
+
+    def __init__(self, objects: ObjectStore, transfer: Transfer, *, artifacts_bucket: str) -> None:
+        self._objects = objects
+        self._transfer = transfer
+        self._bucket = artifacts_bucket
+
+    def stage(
+        self, job: Job, output: Path, *, on_bytes: OnBytes, should_stop: Callable[[], bool]
+    ) -> Manifest:
+        """Upload the output folder to the attempt's staging prefix, record the manifest and return it."""
+        staging = self._staging(job.job_id, job.attempt)
+        files = self._transfer.upload(output, staging, on_bytes=on_bytes, should_stop=should_stop)
+        manifest = Manifest(
+            job_id=job.job_id,
+            attempt=job.attempt,
+            processor=job.processor,
+            target_uri=job.target_uri,
+            files=files,
+        )
+        self._objects.put_bytes(
+            manifest_uri(self._bucket, job.job_id, job.attempt),
+            manifest.model_dump_json(indent=1).encode(),
+            content_type="application/json",
+        )
+        return manifest
+
+    def publish(self, job: Job) -> ResultSummary:
+        """Copy the committed attempt's files to the target folder, the manifest last."""
+        assert job.committed_attempt is not None, "published before the commit"
+        recorded = self._objects.get_bytes(manifest_uri(self._bucket, job.job_id, job.committed_attempt))
+        manifest = Manifest.model_validate_json(recorded)
+        staging = self._staging(job.job_id, manifest.attempt)
+        target = S3Uri.parse_folder(job.target_uri, field="target_uri")
+        self._objects.copy_all(
+            Copy(staging.child(file.key), target.child(file.key), file.size_bytes) for file in manifest.files
+        )
+        self._objects.put_bytes(target.child(MANIFEST_NAME), recorded, content_type="application/json")
+        size_bytes = sum(file.size_bytes for file in manifest.files)
+        return ResultSummary(attempt=manifest.attempt, files=len(manifest.files), size_bytes=size_bytes)
+
+    def clean_up(self, job: Job) -> None:
+        """Delete the staged files of every attempt of an ended job."""
+        self._objects.delete_folder(S3Uri(self._bucket, f"{STAGING_PREFIX}{job.job_id}/"))
+
+    def _staging(self, job_id: str, attempt: int) -> S3Uri:
+        return S3Uri(self._bucket, f"{STAGING_PREFIX}{job_id}/{attempt}/")
+
+
+def manifest_uri(bucket: str, job_id: str, attempt: int) -> S3Uri:
+    """Return where an attempt's manifest is kept, whatever happens to the target folder later."""
+    return S3Uri(bucket, f"{MANIFESTS_PREFIX}{job_id}/{attempt}.json")

@@ -1,0 +1,121 @@
+"""Runs one program to its end, or stops it: by request, or when its time is up."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from scanfleet.agent.output import ProgramLog, ProgressBoard, pump
+from scanfleet.agent.program import RunningProgram, starter
+from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.errors import JobFailure
+from scanfleet.jobs import FailureClass
+from scanfleet.processors.base import Invocation, Processor, ProgramExit
+
+log = logging.getLogger(__name__)
+
+PIPE_DRAIN_SECONDS = 5.0
+"""After the whole tree is gone its pipes end at once; this only bounds what should not happen."""
+
+
+class ProgramStopped(Exception):
+    """The program was stopped on request; `StopRequest.reason` says why."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How programs are run on this machine."""
+
+    grace: timedelta
+    start: Callable[[Invocation], RunningProgram] | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def run(
+        self,
+        invocation: Invocation,
+        *,
+        processor: Processor,
+        program_log: ProgramLog,
+        board: ProgressBoard,
+        stop: StopRequest,
+        time_limit: timedelta,
+    ) -> None:
+        """Run the program to a successful end.
+
+        Raises JobFailure when it fails or its time is up, ProgramStopped when `stop` was set. Whatever the
+        outcome, none of its processes is left when this returns.
+        """
+        try:
+            program = (self.start or starter())(invocation)
+        except OSError as error:
+            raise JobFailure(
+                FailureClass.PROGRAM_ERROR, f"{invocation.argv[0]} could not be started: {error}"
+            ) from error
+        log.info("program started", extra={"action": "program_started", "pid": program.pid})
+        readers = _start_readers(program, processor, program_log, board)
+        try:
+            exit_code, timed_out = self._wait(program, stop, time_limit)
+        finally:
+            program.kill()
+            for reader in readers:
+                reader.join(PIPE_DRAIN_SECONDS)
+            program.close()
+        facts = {"action": "program_ended", "pid": program.pid, "exit_code": exit_code}
+        log.info("program ended", extra=facts)
+        if stop.is_set():
+            raise ProgramStopped
+        if timed_out:
+            limit = int(time_limit.total_seconds())
+            raise JobFailure(FailureClass.HANG, f"the program ran longer than its limit of {limit} s")
+        failure = processor.explain_exit(ProgramExit(exit_code, board.failure_reason))
+        if failure is not None:
+            raise failure
+
+    def _wait(self, program: RunningProgram, stop: StopRequest, limit: timedelta) -> tuple[int, bool]:
+        """Return the exit code, and whether the time limit was what ended the program."""
+        changed = threading.Event()
+        exit_codes: list[int] = []
+
+        def await_exit() -> None:
+            exit_codes.append(program.wait())
+            changed.set()
+
+        waiter = threading.Thread(target=await_exit, name=f"wait-{program.pid}", daemon=True)
+        waiter.start()
+        stop.listen(changed.set)
+        try:
+            is_in_time = changed.wait(limit.total_seconds())
+        finally:
+            stop.forget(changed.set)
+        if not exit_codes:
+            self._end(program, waiter, at_once=stop.reason is StopReason.LEASE_LOST)
+        waiter.join()
+        return exit_codes[0], not is_in_time
+
+    def _end(self, program: RunningProgram, waiter: threading.Thread, *, at_once: bool) -> None:
+        """Ask, wait for the grace, kill the whole tree. Without the lease there is no time for grace."""
+        if not at_once:
+            program.ask_to_stop()
+            waiter.join(self.grace.total_seconds())
+        program.kill()
+
+
+def _start_readers(
+    program: RunningProgram, processor: Processor, program_log: ProgramLog, board: ProgressBoard
+) -> list[threading.Thread]:
+    def on_line(line: str) -> None:
+        progress = processor.read_line(line)
+        if progress is not None:
+            board.update(progress)
+
+    readers = [
+        threading.Thread(
+            target=pump, args=(pipe, program_log, on_line), name=f"{name}-{program.pid}", daemon=True
+        )
+        for name, pipe in (("stdout", program.stdout), ("stderr", program.stderr))
+    ]
+    for reader in readers:
+        reader.start()
+    return readers

@@ -1,0 +1,207 @@
+"""The agent's loop: takes messages while it has free slots, and runs each attempt in a thread of its own."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from scanfleet.agent.attempt import Attempt, Tools
+from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent_reports import AgentDirectory, AgentReport
+from scanfleet.contract import Pool, Priority
+from scanfleet.errors import ScanfleetError, Unavailable
+from scanfleet.queue import Message, UnreadableMessage
+from scanfleet.store import HeldElsewhere, NothingToDo
+
+log = logging.getLogger(__name__)
+
+NORMAL_FIRST_EVERY = 4
+"""Every fourth look takes normal priority first, so that a stream of high-priority jobs cannot starve it."""
+REPORT_INTERVAL = timedelta(seconds=5)
+MAX_BACK_OFF_SECONDS = 30.0
+NO_WAIT = timedelta()
+
+
+class Worker:
+    """One agent: `run` serves the pool's queues until `request_stop`."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        *,
+        directory: AgentDirectory,
+        agent_id: str,
+        pool: Pool,
+        slots: int,
+        receive_wait: timedelta,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tools = tools
+        self._directory = directory
+        self._agent_id = agent_id
+        self._pool = pool
+        self._slots = slots
+        self._receive_wait = receive_wait
+        self._clock = clock
+        self._started_at = clock()
+        self._looks = 0
+        self._problem: str | None = "not started yet"
+        self._running: dict[StopRequest, str] = {}
+        self._threads: set[threading.Thread] = set()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._report_due = threading.Event()
+
+    def run(self) -> None:
+        """Take and run jobs until `request_stop`; returns when every attempt has settled."""
+        reporter = threading.Thread(target=self._report_until_stopped, name="reporter", daemon=True)
+        reporter.start()
+        try:
+            self._serve()
+        finally:
+            self.request_stop()
+            self._await_attempts()
+            reporter.join()
+
+    def request_stop(self) -> None:
+        """Stop taking messages, stop the running programs and hand their jobs back."""
+        self._stopping.set()
+        self._report_due.set()
+        with self._changed:
+            requests = list(self._running)
+            self._changed.notify_all()
+        for request in requests:
+            request.set(StopReason.AGENT_STOPPING)
+
+    def problem(self) -> str | None:
+        """Return why this agent takes no work now, or None when it does."""
+        return "the agent is stopping" if self._stopping.is_set() else self._problem
+
+    def report(self) -> AgentReport:
+        """Return what this agent does now."""
+        with self._changed:
+            job_ids = tuple(job_id for job_id in self._running.values() if job_id)
+            busy = len(self._running)
+        return AgentReport(
+            agent_id=self._agent_id,
+            pool=self._pool,
+            slots=self._slots,
+            busy=busy,
+            job_ids=job_ids,
+            started_at=self._started_at,
+            seen_at=self._clock(),
+            is_stopping=self._stopping.is_set(),
+        )
+
+    # --- Receiving -----------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        failures_in_a_row = 0
+        while self._await_free_slot():
+            try:
+                message = self._next_message()
+            except Unavailable as error:
+                failures_in_a_row += 1
+                self._problem = f"the queue does not answer: {error}"
+                log.warning("no message: %s", error, extra={"action": "receive_failed"})
+                self._stopping.wait(min(2.0**failures_in_a_row, MAX_BACK_OFF_SECONDS))
+                continue
+            failures_in_a_row = 0
+            self._problem = None
+            if message is None:
+                continue
+            if self._stopping.is_set():
+                # The poll was under way when the stop came: nobody may wait for this message's visibility.
+                self._tools.queues.extend(message, visibility_seconds=0)
+                return
+            self._start_attempt(message)
+
+    def _await_free_slot(self) -> bool:
+        """Wait for a free slot; False when the agent is stopping."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping.is_set() or len(self._running) < self._slots)
+        return not self._stopping.is_set()
+
+    def _next_message(self) -> Message | None:
+        """Look at both queues, the first without waiting; see NORMAL_FIRST_EVERY."""
+        self._looks += 1
+        is_normals_turn = self._looks % NORMAL_FIRST_EVERY == 0
+        first = Priority.NORMAL if is_normals_turn else Priority.HIGH
+        return self._receive(first, NO_WAIT) or self._receive(
+            Priority.HIGH if is_normals_turn else Priority.NORMAL, self._receive_wait
+        )
+
+    def _receive(self, priority: Priority, wait: timedelta) -> Message | None:
+        return self._tools.queues.receive(
+            self._pool,
+            priority,
+            wait=wait,
+            visibility_seconds=self._tools.heartbeat.visibility_seconds,
+        )
+
+    # --- Attempts ------------------------------------------------------------------------------------------
+
+    def _start_attempt(self, message: Message) -> None:
+        stop = StopRequest()
+        thread = threading.Thread(target=self._handle, args=(message, stop), name="attempt")
+        with self._changed:
+            self._running[stop] = ""
+            self._threads.add(thread)
+        if self._stopping.is_set():
+            stop.set(StopReason.AGENT_STOPPING)
+        thread.start()
+
+    def _handle(self, message: Message, stop: StopRequest) -> None:
+        try:
+            self._handle_message(message, stop)
+        except ScanfleetError as error:
+            log.warning("message left: %s", error, extra={"action": "message_left", "body": message.body})
+        except Exception:
+            log.exception("message left", extra={"action": "message_left", "body": message.body})
+        finally:
+            with self._changed:
+                del self._running[stop]
+                self._threads.discard(threading.current_thread())
+                self._changed.notify_all()
+            self._report_due.set()
+
+    def _handle_message(self, message: Message, stop: StopRequest) -> None:
+        try:
+            job_id = message.job_id()
+        except UnreadableMessage as error:
+            # Left alone: after its last delivery SQS moves it to the dead-letter queue, where people look.
+            log.error("unreadable message: %s", error, extra={"action": "message_unreadable"})
+            return
+        taken = self._tools.store.take_lease(job_id, self._agent_id)
+        match taken:
+            case NothingToDo():
+                self._tools.queues.delete(message)
+            case HeldElsewhere():
+                log.info("job is held elsewhere", extra={"action": "job_held_elsewhere", "job_id": job_id})
+            case lease:
+                with self._changed:
+                    self._running[stop] = job_id
+                self._report_due.set()
+                Attempt(self._tools, lease, message, stop).run()
+
+    def _await_attempts(self) -> None:
+        with self._changed:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+
+    # --- Reporting -----------------------------------------------------------------------------------------
+
+    def _report_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._report_due.clear()
+            try:
+                self._directory.put(self.report())
+            except Unavailable as error:
+                log.warning("report not written: %s", error, extra={"action": "report_failed"})
+            self._report_due.wait(REPORT_INTERVAL.total_seconds())
+        try:
+            self._directory.remove(self._agent_id)
+        except Unavailable as error:
+            log.warning("report not removed: %s", error, extra={"action": "report_failed"})
