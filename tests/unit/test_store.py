@@ -1,0 +1,343 @@
+"""The job table's rules, against moto's DynamoDB."""
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from scanfleet import contract
+from scanfleet.agent_reports import AgentDirectory, AgentReport
+from scanfleet.contract import Pool
+from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound
+from scanfleet.jobs import FailureClass, Job, JobState, ResultSummary, new_job_id
+from scanfleet.store import HeldElsewhere, JobFilter, JobStore, Lease, NothingToDo
+from tests.support.cloud import create_job_table
+
+LEASE_SECONDS = 25.0
+
+
+class Clock:
+    """Time that tests move."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def dynamodb(monkeypatch):
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        client = boto3.client("dynamodb")
+        create_job_table(client, "jobs")
+        yield client
+
+
+@pytest.fixture
+def transitions():
+    return []
+
+
+@pytest.fixture
+def store(dynamodb, clock, transitions):
+    return JobStore(
+        dynamodb, "jobs", lease_seconds=LEASE_SECONDS, clock=clock, on_transition=transitions.append
+    )
+
+
+@pytest.fixture
+def new_job(clock):
+    def make(**facts) -> Job:
+        defaults = {
+            "job_id": new_job_id(),
+            "owner": "ann",
+            "processor": "reference",
+            "pool": Pool.LINUX_CPU,
+            "source_uri": "s3://data/in/",
+            "target_uri": "s3://data/out/",
+            "created_at": clock.now,
+            "queued_at": clock.now,
+            "state_changed_at": clock.now,
+        }
+        return Job(**(defaults | facts))
+
+    return make
+
+
+def take(store: JobStore, job: Job, agent: str = "a1") -> Lease:
+    lease = store.take_lease(job.job_id, agent)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def test_a_created_job_is_read_back_exactly(store, new_job):
+    job = new_job(settings={"File Size": 3, "Use GPU": True, "x": 1.5}, tags={"case": "ü#1"})
+
+    store.create(job)
+
+    assert store.get(job.job_id) == job
+
+
+def test_an_unknown_job_is_not_found(store):
+    with pytest.raises(NotFound):
+        store.get(new_job_id())
+
+
+def test_the_same_idempotency_key_gives_the_same_job(store, new_job):
+    first = store.create(new_job(), idempotency="k", fingerprint="f")
+
+    second = store.create(new_job(), idempotency="k", fingerprint="f")
+
+    assert second.job_id == first.job_id
+    assert len(store.list_jobs(JobFilter(), limit=10).jobs) == 1
+
+
+def test_the_same_idempotency_key_for_another_request_is_a_conflict(store, new_job):
+    store.create(new_job(), idempotency="k", fingerprint="f")
+
+    with pytest.raises(Conflict, match="different request"):
+        store.create(new_job(), idempotency="k", fingerprint="g")
+
+
+def test_owners_do_not_share_idempotency_keys(store, new_job):
+    mine = store.create(new_job(owner="a#b"), idempotency="c", fingerprint="f")
+
+    theirs = store.create(new_job(owner="a"), idempotency="b#c", fingerprint="f")
+
+    assert mine.job_id != theirs.job_id
+
+
+def test_a_lease_gives_the_job_a_new_attempt_and_keeps_others_out(store, new_job, clock):
+    job = store.create(new_job())
+
+    lease = take(store, job)
+
+    assert (lease.attempt, lease.job.state) == (1, JobState.DOWNLOADING)
+    assert store.take_lease(job.job_id, "a2") == HeldElsewhere(clock.now + LEASE_SECONDS)
+
+
+def test_an_expired_lease_lets_another_agent_take_the_job(store, new_job, clock):
+    job = store.create(new_job())
+    old = take(store, job)
+    clock.now += LEASE_SECONDS + 1
+
+    new = take(store, job, "a2")
+
+    assert new.attempt == 2
+    assert new.job.failures[0].failure_class is FailureClass.LOST_MACHINE
+    for write in (
+        lambda: store.renew(old, progress_percent=1, stage=None),
+        lambda: store.advance(old, JobState.PROCESSING),
+        lambda: store.commit(old),
+        lambda: store.complete(old, ResultSummary(attempt=1, files=0, size_bytes=0)),
+        lambda: store.cancel(old),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+
+
+def test_a_renewed_lease_does_not_expire(store, new_job, clock):
+    job = store.create(new_job())
+    lease = take(store, job)
+    clock.now += LEASE_SECONDS - 1
+
+    store.renew(lease, progress_percent=12.345, stage="align")
+    clock.now += LEASE_SECONDS - 1
+
+    assert isinstance(store.take_lease(job.job_id, "a2"), HeldElsewhere)
+    assert (store.get(job.job_id).progress_percent, store.get(job.job_id).stage) == (12.35, "align")
+
+
+def test_of_two_agents_that_take_at_once_only_one_gets_the_lease(store, new_job, monkeypatch):
+    job = store.create(new_job())
+    seen = store.get(job.job_id)
+    take(store, job, "quicker")
+    monkeypatch.setattr(store, "get", lambda _job_id: seen)
+
+    assert isinstance(store.take_lease(job.job_id, "slower"), HeldElsewhere)
+
+
+def test_a_job_that_loses_too_many_machines_fails(store, new_job, clock):
+    job = store.create(new_job())
+    for _ in range(contract.MAX_LOST_MACHINES + 1):
+        take(store, job)
+        clock.now += LEASE_SECONDS + 1
+
+    ended = store.take_lease(job.job_id, "last")
+
+    assert isinstance(ended, NothingToDo)
+    assert ended.job.state is JobState.FAILED
+
+
+def test_a_completed_job_keeps_its_times_and_leaves_the_active_index(store, new_job, clock):
+    job = store.create(new_job())
+    clock.now += 3
+    lease = take(store, job)
+    clock.now += 5
+    lease = store.advance(lease, JobState.PROCESSING)
+    clock.now += 7
+    lease = store.commit(store.advance(lease, JobState.UPLOADING))
+    done = store.complete(lease, ResultSummary(attempt=1, files=2, size_bytes=9))
+
+    assert done.durations_seconds == {"queued": 3, "downloading": 5, "processing": 7, "uploading": 0}
+    assert done.result == ResultSummary(attempt=1, files=2, size_bytes=9)
+    assert store.list_jobs(JobFilter(), limit=10).jobs == ()
+    assert store.list_jobs(JobFilter(states=(JobState.COMPLETED,)), limit=10).jobs == (done,)
+    assert store.take_lease(job.job_id, "a2") == NothingToDo(done)
+
+
+def test_every_change_of_state_is_told_once_with_its_duration(store, new_job, clock, transitions):
+    job = store.create(new_job())
+    clock.now += 3
+    lease = take(store, job)
+    store.renew(lease, progress_percent=1, stage=None)
+    clock.now += 2
+    store.cancel(lease)
+
+    told = [(t.previous, t.job.state, t.seconds) for t in transitions]
+    assert told == [
+        (None, JobState.QUEUED, 0),
+        (JobState.QUEUED, JobState.DOWNLOADING, 3),
+        (JobState.DOWNLOADING, JobState.CANCELLED, 2),
+    ]
+
+
+def test_a_queued_job_is_cancelled_at_once(store, new_job):
+    job = store.create(new_job())
+
+    assert store.request_cancel(job).state is JobState.CANCELLED
+    assert isinstance(store.take_lease(job.job_id, "a1"), NothingToDo)
+
+
+def test_a_running_job_hears_of_the_cancel_with_its_next_renewal(store, new_job):
+    job = store.create(new_job())
+    lease = take(store, job)
+
+    store.request_cancel(lease.job)
+
+    assert store.renew(lease, progress_percent=1, stage=None).job.cancel_requested_at is not None
+
+
+def test_cancel_and_commit_exclude_each_other(store, new_job):
+    job = store.create(new_job())
+    lease = take(store, job)
+
+    store.request_cancel(lease.job)
+    with pytest.raises(CancelRequested):
+        store.commit(lease)
+
+    other = store.create(new_job())
+    committed = store.commit(take(store, other))
+    with pytest.raises(Conflict):
+        store.request_cancel(committed.job)
+
+
+def test_a_cancelled_job_of_a_dead_agent_is_cancelled_by_the_next_one(store, new_job, clock):
+    job = store.create(new_job())
+    store.request_cancel(take(store, job).job)
+    clock.now += LEASE_SECONDS + 1
+
+    ended = store.take_lease(job.job_id, "a2")
+
+    assert isinstance(ended, NothingToDo)
+    assert ended.job.state is JobState.CANCELLED
+
+
+def test_a_finished_job_cannot_be_cancelled(store, new_job):
+    job = store.create(new_job())
+    ended = store.cancel(take(store, job))
+
+    with pytest.raises(Conflict):
+        store.request_cancel(ended)
+
+
+def test_a_committed_job_is_taken_for_publication_only(store, new_job, clock):
+    job = store.create(new_job())
+    store.commit(take(store, job))
+    clock.now += LEASE_SECONDS + 1
+
+    lease = take(store, job, "a2")
+
+    assert lease.job.state is JobState.UPLOADING
+    assert lease.job.committed_attempt == 1
+    with pytest.raises(LeaseLost):
+        store.commit(lease)
+
+
+def test_a_retried_job_starts_with_a_clean_count(store, new_job):
+    job = store.create(new_job())
+    lease = take(store, job)
+    failed = store.fail(lease, store.failure(lease, FailureClass.BAD_INPUT, "empty file a.ply"))
+    assert failed.failure is not None
+
+    again = store.retry(failed)
+
+    assert (again.state, again.failures_forgiven) == (JobState.QUEUED, 1)
+    assert take(store, again).attempt == 2
+    with pytest.raises(Conflict):
+        store.retry(failed)
+
+
+def test_a_requeued_job_keeps_its_failure(store, new_job):
+    job = store.create(new_job())
+    lease = take(store, job)
+
+    waiting = store.requeue(lease, store.failure(lease, FailureClass.CRASH, "signal 11", -11))
+
+    assert (waiting.state, waiting.agent_id, waiting.lease_expires_at) == (JobState.QUEUED, None, None)
+    assert waiting.failure is not None
+    assert (waiting.failure.exit_code, waiting.failure.agent_id) == (-11, "a1")
+
+
+def test_jobs_are_listed_newest_first_page_by_page(store, new_job):
+    jobs = [store.create(new_job(owner=("ann", "bob")[i % 2])) for i in range(7)]
+    newest_first = sorted((j.job_id for j in jobs), reverse=True)
+
+    seen, before = [], None
+    while True:
+        page = store.list_jobs(JobFilter(), limit=3, before=before)
+        seen += [job.job_id for job in page.jobs]
+        before = page.next_cursor
+        if before is None:
+            break
+
+    assert seen == newest_first
+
+
+def test_a_listing_is_filtered_by_owner_state_and_tag(store, new_job):
+    mine = store.create(new_job(tags={"case": "7"}))
+    store.create(new_job(owner="bob", tags={"case": "7"}))
+    ended = store.request_cancel(store.create(new_job(tags={"case": "7"})))
+    store.create(new_job())
+
+    tagged = JobFilter(owner="ann", tag=("case", "7"))
+    assert store.list_jobs(tagged, limit=10).jobs == (mine,)
+    both = JobFilter(owner="ann", states=tuple(JobState), tag=("case", "7"))
+    assert {job.job_id for job in store.list_jobs(both, limit=10).jobs} == {mine.job_id, ended.job_id}
+    everyone = JobFilter(states=(JobState.QUEUED, JobState.CANCELLED))
+    assert len(store.list_jobs(everyone, limit=10).jobs) == 4
+
+
+def test_an_agent_that_went_silent_is_not_in_service(dynamodb, clock):
+    directory = AgentDirectory(dynamodb, "jobs", clock=clock)
+    report = AgentReport(
+        agent_id="a1", pool=Pool.LINUX_CPU, slots=2, busy=1, started_at=clock.now, seen_at=clock.now
+    )
+    directory.put(report)
+    assert directory.in_service() == (report,)
+
+    clock.now += contract.AGENT_SILENT_AFTER.total_seconds() + 1
+    assert directory.in_service() == ()
+
+    directory.remove("a1")
