@@ -114,7 +114,7 @@ class HttpApi:
         may_repeat: bool = True,
         attempts: int = MAX_CALL_ATTEMPTS,
     ) -> httpx.Response:
-        """Return the successful answer, after retries where they are safe. Raises the typed error otherwise."""
+        """Return the successful answer, retried where that is safe. Raises the typed error otherwise."""
         request = self._client.build_request(
             method,
             path,

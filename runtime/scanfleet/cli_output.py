@@ -1,0 +1,205 @@
+"""What the command line prints: results to stdout, everything else to stderr, colours on terminals only."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scanfleet import errors
+
+if TYPE_CHECKING:
+    from scanfleet.client_models import JobInfo
+
+PLAIN_WIDTH = 240
+"""Columns where output is no terminal: lines are for other programs then, so they do not wrap early."""
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_STATE_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
+
+
+class ExitCode(IntEnum):
+    """What the shell sees. docs/cli.md has the same table."""
+
+    OK = 0
+    JOB_FAILED = 1
+    """The awaited job failed, or its result is not what it published."""
+    INVALID = 2
+    NOT_FOUND = 3
+    CONFLICT = 4
+    UNAVAILABLE = 5
+    JOB_CANCELLED = 6
+    INTERRUPTED = 130
+
+
+_EXIT_CODES: tuple[tuple[str, ExitCode], ...] = (
+    ("JobFailed", ExitCode.JOB_FAILED),
+    ("DownloadRefused", ExitCode.JOB_FAILED),
+    ("InvalidRequest", ExitCode.INVALID),
+    ("ConfigurationError", ExitCode.INVALID),
+    ("NotFound", ExitCode.NOT_FOUND),
+    ("Conflict", ExitCode.CONFLICT),
+)
+"""By name, because the client's own errors are not imported until a verb needs the client."""
+
+
+def exit_code_of(error: errors.ScanfleetError) -> ExitCode:
+    """Return the exit code that this error means; whatever has no row says the service is unavailable."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return next((code for name, code in _EXIT_CODES if name in names), ExitCode.UNAVAILABLE)
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters, which could steer a terminal."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class Output:
+    """Where one command prints. `as_json`: one JSON document on stdout, and no words beside it."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.results = _console(sys.stdout)
+        self.notes = _console(sys.stderr)
+
+    def json(self, document: Mapping[str, Any]) -> None:
+        """Print the result as JSON."""
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+    def text(self, text: str) -> None:
+        """Print a result as it stands."""
+        sys.stdout.write(text + "\n")
+
+    def note(self, text: str) -> None:
+        """Tell a person something beside the result."""
+        if not self.as_json:
+            self.notes.print(Text(printable(text)), soft_wrap=True)
+
+    def job(self, job: "JobInfo", **more: str) -> None:
+        """Print a job; `more` are further facts about it."""
+        if self.as_json:
+            self.json({**job.model_dump(mode="json"), **more})
+        else:
+            self.results.print(_facts({**_job_facts(job), **more}))
+
+    def jobs(self, jobs: Iterable["JobInfo"]) -> None:
+        """Print jobs as a table."""
+        if self.as_json:
+            self.json({"jobs": [job.model_dump(mode="json") for job in jobs]})
+            return
+        found = list(jobs)
+        if not found:
+            self.note("no jobs")
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("JOB", "STATUS", "%", "STAGE", "PROCESSOR", "OWNER", "CREATED", "NOTE"):
+            table.add_column(
+                heading, no_wrap=heading != "NOTE", justify="right" if heading == "%" else "left"
+            )
+        for job in found:
+            table.add_row(*_job_row(job))
+        self.results.print(table)
+
+    def rows(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Print facts that share keys as a table; a nested value is shown as JSON."""
+        found = list(rows)
+        headings = list(dict.fromkeys(key for row in found for key in row))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in headings:
+            table.add_column(heading.upper().replace("_", " "))
+        for row in found:
+            table.add_row(*(Text(_cell(row.get(heading))) for heading in headings))
+        self.results.print(Text(title, style="bold underline"))
+        self.results.print(table if found else Text("none"))
+
+    def error(self, message: str, *, kind: str, code: int, errors: Iterable[errors.FieldError] = ()) -> None:
+        """Say on stderr what went wrong; as JSON: {"error": {kind, message, exit_code, errors}}."""
+        if self.as_json:
+            fields = [
+                {"field": e.field, "value": e.value, "allowed": e.allowed, "message": e.message}
+                for e in errors
+            ]
+            document = {"kind": kind, "message": message, "exit_code": int(code), "errors": fields}
+            sys.stderr.write(json.dumps({"error": document}) + "\n")
+            return
+        lines = [message] if not (listed := list(errors)) else ["the request cannot be accepted"]
+        for e in listed:
+            lines.append(f"  {e.field}: {e.message}")
+            lines += [f"    got: {e.value}"] if e.value is not None else []
+            lines += [f"    allowed: {e.allowed}"] if e.allowed is not None else []
+        text = Text("error: ", style="bold red").append(Text(printable("\n".join(lines)), style="default"))
+        self.notes.print(text, soft_wrap=True)
+
+
+def _console(stream: Any) -> Console:
+    is_terminal = stream.isatty()
+    return Console(file=stream, highlight=False, width=None if is_terminal else PLAIN_WIDTH)
+
+
+def _facts(facts: Mapping[str, str | Text | None]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value:
+            shown = value if isinstance(value, Text) else Text(printable(value))
+            table.add_row(name.replace("_", " "), shown)
+    return table
+
+
+def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
+    times = job.timestamps
+    return {
+        "job": job.job_id,
+        "status": _status(job),
+        "stage": job.stage,
+        "progress": f"{job.progress_percent:.0f} %",
+        "waiting_because": job.why_waiting,
+        "failure": _failure(job),
+        "processor": f"{job.processor} (pool {job.pool}, priority {job.priority})",
+        "attempt": str(job.attempt),
+        "source": job.source,
+        "target": job.target,
+        "result": _result(job),
+        "tags": ", ".join(f"{name}={value}" for name, value in job.tags.items()),
+        "owner": job.owner,
+        "created": _moment(times.created),
+        "started": _moment(times.started),
+        "finished": _moment(times.finished),
+        "seconds": ", ".join(f"{name} {seconds:.1f}" for name, seconds in job.durations_seconds.items()),
+        "stages": ", ".join(f"{name} {seconds:.1f}" for name, seconds in job.stage_seconds.items()),
+    }
+
+
+def _job_row(job: "JobInfo") -> tuple[Text, ...]:
+    note = _failure(job) or job.why_waiting or ""
+    texts = (job.stage or "", job.processor, job.owner, _moment(job.timestamps.created), note)
+    head = (Text(job.job_id), _status(job), Text(f"{job.progress_percent:.0f}"))
+    return (*head, *(Text(printable(text)) for text in texts))
+
+
+def _status(job: "JobInfo") -> Text:
+    return Text(job.status, style=_STATE_STYLES.get(job.status, "cyan"))
+
+
+def _failure(job: "JobInfo") -> str:
+    return f"{job.failure.failure_class}: {job.failure.reason}" if job.failure is not None else ""
+
+
+def _result(job: "JobInfo") -> str:
+    return f"{job.result.files} files, {job.result.size_bytes:,} bytes" if job.result is not None else ""
+
+
+def _moment(moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return printable(value if isinstance(value, str) else json.dumps(value))
