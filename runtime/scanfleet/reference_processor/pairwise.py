@@ -1,0 +1,172 @@
+"""One pair of scans: how a transform is refined, and what speaks for and against it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import small_gicp
+
+from scanfleet.reference_processor.downsample import Points, Surface
+from scanfleet.reference_processor.prepare import Prepared
+
+PROBES = 5_000
+# Surfaces this many coarse voxels apart, facing alike, where they should be one: a contradiction.
+CONTRADICTION_REACH = 3.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the surfaces say about one transform.
+
+    `overlap_source`, `overlap_target`: fraction of each scan's points that lie on the other;
+    `agreement`: points on the other surface / points that are on it or hover over it, the worse direction;
+    `rms`: point-to-plane root mean square of the points on the surface, in coarse voxels;
+    `firmness`: how the overlap resists a push in its loosest direction (0: it slides freely);
+    `information` (6, 6): how firmly turns and shifts of the target's frame are held, for the pose graph.
+    """
+
+    overlap_source: float
+    overlap_target: float
+    agreement: float
+    rms: float
+    firmness: float
+    information: Points
+
+    @property
+    def overlap(self) -> float:
+        """The overlap as fraction of the scan that overlaps more (a detail lies wholly on an overview)."""
+        return max(self.overlap_source, self.overlap_target)
+
+    @property
+    def score(self) -> float:
+        """A number to rank transforms of the same pair by."""
+        return (self.overlap_source + self.overlap_target) / 2 * self.agreement**2
+
+
+@dataclass(frozen=True)
+class _Contact:
+    """Probes of one surface against another: counts, and the linearised point-to-plane system of the hits."""
+
+    probes: int
+    hits: int
+    misses: int
+    squares: float
+    points: Points
+    normals: Points
+    residuals: Points
+
+
+def refine(
+    source: Prepared, target: Prepared, initial: Points, *, reaches: tuple[tuple[int, float], ...]
+) -> Points:
+    """Return `initial` improved by GICP, once for each (level, correspondence reach in coarse voxels).
+
+    Source: Segal, Haehnel, Thrun 2009, "Generalized-ICP"; small_gicp (Koide 2024). One thread: with more,
+    sums are added in any order and a run cannot be repeated exactly.
+    """
+    transform = initial
+    for level, reach in reaches:
+        result = small_gicp.align(
+            target.levels[level].cloud,
+            source.levels[level].cloud,
+            target.levels[level].tree,
+            transform,
+            max_correspondence_distance=reach,
+            num_threads=1,
+            max_iterations=20,
+            rotation_epsilon=1e-4,
+            translation_epsilon=1e-3,
+        )
+        transform = _rigid(np.asarray(result.T_target_source))
+    return transform
+
+
+def judge(source: Prepared, target: Prepared, transform: Points, *, seed: int = 0) -> Evidence:
+    """Return what the fine surfaces say about `transform` (source to target)."""
+    forward = _contact(source.fine, target.fine, transform, hit=hit_distance(source), seed=seed)
+    backward = _contact(
+        target.fine, source.fine, np.linalg.inv(transform), hit=hit_distance(source), seed=seed
+    )
+    hits = forward.hits + backward.hits
+    agreements = [c.hits / max(c.hits + c.misses, 1) for c in (forward, backward)]
+    return Evidence(
+        overlap_source=forward.hits / forward.probes,
+        overlap_target=backward.hits / backward.probes,
+        agreement=min(agreements) if hits else 0.0,
+        rms=float(np.sqrt((forward.squares + backward.squares) / max(hits, 1))),
+        firmness=_firmness(forward),
+        information=_information(forward),
+    )
+
+
+def hit_distance(scan: Prepared) -> float:
+    """Return how far off a surface a point may be and still lie on it, in coarse voxels."""
+    return 1.5 * scan.fine_voxel
+
+
+def coarse_score(source: Prepared, target: Prepared, transform: Points, *, probes: int = 1200) -> float:
+    """Return a quick mark for ranking: hits less contradictions on the coarse surfaces, per probe."""
+    contact = _contact(source.coarse, target.coarse, transform, hit=1.0, seed=0, probes=probes)
+    return (contact.hits - contact.misses) / contact.probes
+
+
+def _contact(
+    moving: Surface, fixed: Surface, transform: Points, *, hit: float, seed: int, probes: int = PROBES
+) -> _Contact:
+    """Return how `moving`, moved by `transform`, touches `fixed`."""
+    index = np.arange(moving.size)
+    if moving.size > probes:
+        index = np.sort(np.random.default_rng(seed).choice(moving.size, probes, replace=False))
+    rotation = transform[:3, :3]
+    points = moving.points[index] @ rotation.T + transform[:3, 3]
+    normals = moving.normals[index] @ rotation.T
+    distance, near = fixed.tree.query(points, distance_upper_bound=CONTRADICTION_REACH * 1.2, workers=2)
+    found = np.isfinite(distance)
+    points, normals, distance, near = points[found], normals[found], distance[found], near[found]
+    offset = points - fixed.points[near]
+    height = np.einsum("ij,ij->i", offset, fixed.normals[near])
+    sideways = np.sqrt(np.maximum(distance**2 - height**2, 0))
+    above = sideways < 1.2 * np.maximum(fixed.spacing[near], moving.spacing[index][found])
+    alike = np.einsum("ij,ij->i", normals, fixed.normals[near])
+    is_hit = above & (np.abs(height) < hit) & (np.abs(alike) > 0.75)
+    facing = alike > 0.3 if moving.is_oriented and fixed.is_oriented else np.abs(alike) > 0.3
+    is_miss = above & (np.abs(height) > 1.5 * hit) & (np.abs(height) < CONTRADICTION_REACH) & facing
+    return _Contact(
+        probes=len(index),
+        hits=int(is_hit.sum()),
+        misses=int(is_miss.sum()),
+        squares=float((height[is_hit] ** 2).sum()),
+        points=points[is_hit],
+        normals=fixed.normals[near][is_hit],
+        residuals=height[is_hit],
+    )
+
+
+def _firmness(contact: _Contact) -> float:
+    """Return the smallest mean squared plane distance, over all directions, that a push of one hit causes.
+
+    In units of hit squared: 1 would be a surface that resists like its own normal everywhere, 0 one that
+    slides (plane, cylinder, ball). Normals wobble by noise, which resists too; hence the smoothed normals.
+    Source: Gelfand et al. 2003, "Geometrically stable sampling for the ICP algorithm".
+    """
+    if contact.hits < 20:
+        return 0.0
+    arms = contact.points - contact.points.mean(axis=0)
+    size = float(np.sqrt((arms**2).sum(axis=1).mean()))
+    rows = np.concatenate([np.cross(arms / size, contact.normals), contact.normals], axis=1)
+    return float(np.linalg.eigvalsh(rows.T @ rows / len(rows))[0])
+
+
+def _information(contact: _Contact) -> Points:
+    """Return the mean point-to-plane normal matrix, (6, 6), rotation first, in the target's frame."""
+    rows = np.concatenate([np.cross(contact.points, contact.normals), contact.normals], axis=1)
+    information: Points = rows.T @ rows / max(len(rows), 1)
+    return information
+
+
+def _rigid(transform: Points) -> Points:
+    """Return `transform` with its rotation made exactly orthonormal."""
+    u, _, vt = np.linalg.svd(transform[:3, :3])
+    result = np.eye(4)
+    result[:3, :3] = u @ vt
+    result[:3, 3] = transform[:3, 3]
+    return result
