@@ -8,7 +8,7 @@ import typer
 from scanfleet import cli_jobs
 from scanfleet.cli_options import EXIT_CODES, JsonOption, UrlOption
 from scanfleet.cli_session import FleetGroup, GlobalOptions, connected, output
-from scanfleet.errors import ConfigurationError
+from scanfleet.errors import ConfigurationError, InvalidRequest
 
 app = typer.Typer(
     name="scanfleet",
@@ -84,24 +84,32 @@ def sample(
     ctx: typer.Context,
     *,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Where to write it.")],
-    scans: Annotated[int, typer.Option(min=1, help="How many scans.")] = 8,
-    points: Annotated[int, typer.Option(min=1, help="Points in each scan.")] = 60_000,
+    scans: Annotated[int, typer.Option(help="How many scans, 6 to 12.")] = 8,
+    points: Annotated[int, typer.Option(help="Points in each scan at most.")] = 60_000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same scans.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a folder of scans whose true alignment is known. Needs no service."""
+    """Make a folder of scans whose true alignment is known; prints the folder to submit. Needs no service."""
     try:
         from scanfleet.sample import make_sample  # noqa: PLC0415 - numpy, and only with this extra
     except ImportError as error:
         raise ConfigurationError(
             f"making samples needs {error.name or 'more packages'}: pip install 'scanfleet[reference]'"
         ) from error
-    make_sample(folder, scans=scans, points=points, seed=seed)
+    try:
+        truth = make_sample(folder, scans=scans, points=points, seed=seed)
+    except ValueError as error:
+        raise InvalidRequest.of("sample", str(error)) from error
+    except OSError as error:
+        raise InvalidRequest.of("FOLDER", error.strerror or str(error), value=folder) from error
     out = output(ctx, as_json=as_json)
+    made = str(truth.scans_folder)
     if out.as_json:
-        out.json({"folder": str(folder), "scans": scans, "points": points, "seed": seed})
+        out.json(
+            {"folder": str(folder), "scans_folder": made, "scans": scans, "points": points, "seed": seed}
+        )
     else:
-        out.text(str(folder))
+        out.text(made)
 
 
 def main() -> None:

@@ -184,7 +184,8 @@ def _job_row(job: "JobInfo") -> tuple[Text, ...]:
 
 
 def _status(job: "JobInfo") -> Text:
-    return Text(job.status, style=_STATE_STYLES.get(job.status, "cyan"))
+    is_stopping = job.cancel_requested and not job.is_finished
+    return Text(job.status + (" (cancelling)" if is_stopping else ""), _STATE_STYLES.get(job.status, "cyan"))
 
 
 def _failure(job: "JobInfo") -> str:

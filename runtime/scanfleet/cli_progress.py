@@ -89,9 +89,10 @@ def _line_per_transfer(out: Output, label: str) -> "OnProgress":
 
 
 def _step(job: "JobInfo") -> str:
-    parts = [str(job.status), job.stage if not job.is_finished else None]
-    if job.attempt > 1 and not job.is_finished:
-        parts.append(f"attempt {job.attempt}")
+    parts = [str(job.status)]
+    if not job.is_finished:
+        parts += [job.stage or "", f"attempt {job.attempt}" if job.attempt > 1 else ""]
+        parts += ["cancelling" if job.cancel_requested else ""]
     if job.why_waiting:
         parts.append(job.why_waiting)
     return printable(", ".join(part for part in parts if part))

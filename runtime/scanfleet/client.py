@@ -3,7 +3,7 @@
 Every verb of the command line is a method here. docs/python-client.md shows them at work.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,11 +27,12 @@ from scanfleet.client_models import (
     OnProgress,
     TransferProgress,
     UnexpectedAnswer,
-    UploadsFolder,
+    Uploads,
     WaitTimedOut,
 )
 from scanfleet.client_transfer import Transfers
-from scanfleet.errors import Conflict, InvalidRequest, Unavailable
+from scanfleet.client_wait import OUTAGE_PATIENCE, wait_until_finished
+from scanfleet.errors import Conflict, InvalidRequest
 from scanfleet.jobs import Manifest, new_job_id
 from scanfleet.s3_uri import S3Uri
 
@@ -51,11 +52,6 @@ __all__ = [
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-FIRST_POLL_SECONDS = 0.2
-SLOWEST_POLL_SECONDS = 2.0
-POLL_GROWTH = 1.5
-OUTAGE_PATIENCE = timedelta(seconds=30)
-"""A wait goes on through an outage of the service that is no longer than this."""
 PAGE_SIZE = 100
 
 
@@ -173,17 +169,14 @@ class Scanfleet:
         local_source, local_target = _local_folder(source), _local_folder(target)
         _check_folders(local_source, local_target)
         files = list_files(local_source) if local_source else []
-        if local_source or local_target:
-            name = fingerprint(idempotency_key, files) if idempotency_key else new_job_id()
-            home = self.uploads_folder().child(f"{name}/")
-        source_uri = str(home.child("source/") if local_source else source)
-        target_uri = str(home.child("result/") if local_target else target)
-        if files:
-            self._transfers.upload(files, home.child("source/"), on_progress)
+        if local_source is not None or local_target is not None:
+            home = self._new_folder(fingerprint(idempotency_key, files) if idempotency_key else None)
+            source = self._upload(files, home, on_progress) if local_source is not None else source
+            target = str(home.child("result/")) if local_target is not None else target
         body = {
             "processor": processor,
-            "source": source_uri,
-            "target": target_uri,
+            "source": source,
+            "target": target,
             "settings": dict(settings or {}),
             "priority": priority,
             "time_limit_seconds": None if time_limit is None else round(time_limit.total_seconds()),
@@ -221,37 +214,14 @@ class Scanfleet:
         Raises JobFailed for a failed or cancelled job if `raise_on_failure`, WaitTimedOut when `timeout` has
         passed, Unavailable when the service was away longer than `outage_patience`.
         """
-        deadline = None if timeout is None else self._clock.now() + timeout.total_seconds()
-        pause, answered_at = FIRST_POLL_SECONDS, self._clock.now()
-        job: JobInfo | None = None
-        seen: JobInfo | None = None
-        while True:
-            try:
-                job = self.get(job_id)
-                answered_at = self._clock.now()
-            except Unavailable:
-                if self._clock.now() - answered_at >= outage_patience.total_seconds():
-                    raise
-            if job is not None and (seen is None or job.visible_state != seen.visible_state):
-                pause = FIRST_POLL_SECONDS
-                if on_change is not None:
-                    on_change(job)
-            seen = job
-            if job is not None and job.is_finished:
-                if raise_on_failure and job.result is None:
-                    raise JobFailed(job)
-                return job
-            pause = self._pause(pause, deadline, job)
-
-    def _pause(self, seconds: float, deadline: float | None, job: JobInfo | None) -> float:
-        """Sleep, but not past the deadline; return the next pause. Raises WaitTimedOut at the deadline."""
-        left = float("inf") if deadline is None else deadline - self._clock.now()
-        if left <= 0:
-            if job is None:
-                raise Unavailable("the service did not answer within the time to wait")
-            raise WaitTimedOut(job)
-        self._clock.sleep(min(seconds, left))
-        return min(seconds * POLL_GROWTH, SLOWEST_POLL_SECONDS)
+        return wait_until_finished(
+            lambda: self.get(job_id),
+            clock=self._clock,
+            timeout=timeout,
+            on_change=on_change,
+            raise_on_failure=raise_on_failure,
+            outage_patience=outage_patience,
+        )
 
     def jobs(
         self,
@@ -307,16 +277,20 @@ class Scanfleet:
 
     # --- Files ---------------------------------------------------------------------------------------------
 
-    def uploads_folder(self) -> S3Uri:
-        """Return the S3 folder that this caller may upload to."""
-        return S3Uri.parse_folder(self._api.get("/uploads", UploadsFolder).uri, field="uri")
-
     def upload_folder(self, folder: Path | str, *, on_progress: OnProgress | None = None) -> str:
         """Upload a local folder; return the new S3 folder's URI, to be used as a job's source."""
-        files: list[LocalFile] = list_files(Path(folder))
-        uri = self.uploads_folder().child(f"{new_job_id()}/source/")
-        self._transfers.upload(files, uri, on_progress)
-        return str(uri)
+        files = list_files(Path(folder))
+        return self._upload(files, self._new_folder(), on_progress)
+
+    def _new_folder(self, name: str | None = None) -> S3Uri:
+        """Return a folder among the caller's uploads that nobody has used, unless `name` was."""
+        uploads = S3Uri.parse_folder(self._api.get("/uploads", Uploads).uri, field="uri")
+        return uploads.child(f"{name or new_job_id()}/")
+
+    def _upload(self, files: Sequence[LocalFile], home: S3Uri, on_progress: OnProgress | None) -> str:
+        folder = home.child("source/")
+        self._transfers.upload(files, folder, on_progress)
+        return str(folder)
 
     def download_result(
         self, job: JobInfo | str, folder: Path | str, *, on_progress: OnProgress | None = None
@@ -327,14 +301,30 @@ class Scanfleet:
         Raises Conflict when the job has no result, DownloadRefused when a file is not what was published or
         its name would leave the folder.
         """
-        info = job if isinstance(job, JobInfo) and job.result and job.result.manifest else None
-        info = info or self.get(job if isinstance(job, str) else job.job_id)
+        info = job if isinstance(job, JobInfo) else self.get(job)
         if info.result is None:
             raise Conflict(f"job {info.job_id} is {info.status}: it has no result to download")
-        if info.result.manifest is None:
-            raise UnexpectedAnswer(f"job {info.job_id} is completed, but its manifest cannot be read")
-        self._transfers.download(info.result.manifest, Path(folder), on_progress)
-        return info.result.manifest
+        manifest = self._manifest(info, info.result)
+        self._transfers.download(manifest, Path(folder), on_progress)
+        return manifest
+
+    def _manifest(self, job: JobInfo, result: JobResult) -> Manifest:
+        """Return the whole manifest: the answer holds the first files only, and lists of jobs none."""
+        page = result.manifest
+        if page is not None and not page.is_truncated:
+            files = page.files
+        elif result.manifest_uri is not None:
+            files = self._transfers.read_manifest(result.manifest_uri).files
+        else:
+            raise UnexpectedAnswer(f"job {job.job_id} is completed, but its manifest is not named")
+        # The job's own facts, not the file's: whoever can write to the target folder can change that one.
+        return Manifest(
+            job_id=job.job_id,
+            attempt=result.attempt,
+            processor=job.processor,
+            target_uri=job.target,
+            files=files,
+        )
 
 
 def _local_folder(place: Path | str) -> Path | None:

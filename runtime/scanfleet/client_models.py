@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scanfleet.errors import ScanfleetError
-from scanfleet.jobs import Failure, JobState, Manifest
+from scanfleet.jobs import Failure, JobState, PublishedFile
 
 
 class Answer(BaseModel):
@@ -29,18 +29,28 @@ class Timestamps(Answer):
     finished: datetime | None = None
 
 
+class ManifestPage(Answer):
+    """The first published files, and whether there are more."""
+
+    files: tuple[PublishedFile, ...]
+    is_truncated: bool = False
+
+
 class JobResult(Answer):
     """What a completed job published."""
 
     files: int
     size_bytes: int
     attempt: int
-    manifest_uri: str | None = None
-    manifest: Manifest | None = Field(default=None, description="Absent in lists of jobs.")
+    manifest_uri: str | None = Field(default=None, description="The whole manifest, in the target folder.")
+    manifest: ManifestPage | None = None
 
 
 class JobInfo(Answer):
-    """A job as the service saw it at one moment."""
+    """A job as the service saw it at one moment.
+
+    Lists leave out the fields from `settings` on; they have their defaults there.
+    """
 
     job_id: str
     status: JobState
@@ -50,16 +60,18 @@ class JobInfo(Answer):
     owner: str
     source: str
     target: str
-    settings: dict[str, Any] = Field(default_factory=dict)
     tags: dict[str, str] = Field(default_factory=dict)
     stage: str | None = None
-    progress_percent: float = 0.0
-    attempt: int = 0
+    progress_percent: float = Field(default=0.0, description="0 to 100, of the whole program.")
+    attempt: int = Field(default=0, description="0 until the first attempt starts.")
+    cancel_requested: bool = False
     timestamps: Timestamps = Timestamps()
+    failure: Failure | None = Field(default=None, description="The last one, also of retried attempts.")
+    settings: dict[str, Any] = Field(default_factory=dict)
+    time_limit_seconds: int | None = None
     durations_seconds: dict[str, float] = Field(default_factory=dict)
     stage_seconds: dict[str, float] = Field(default_factory=dict)
     eta_seconds: Any = None
-    failure: Failure | None = None
     failures: tuple[Failure, ...] = ()
     result: JobResult | None = None
     why_waiting: str | None = None
@@ -72,7 +84,8 @@ class JobInfo(Answer):
     @property
     def visible_state(self) -> tuple[object, ...]:
         """Return what a person watching the job would notice changing."""
-        return (self.status, self.stage, self.progress_percent, self.attempt, self.why_waiting)
+        progress = (self.stage, self.progress_percent, self.attempt, self.why_waiting)
+        return (self.status, self.cancel_requested, *progress)
 
 
 class JobPage(Answer):
@@ -114,7 +127,7 @@ class Presigned(Answer):
     headers: dict[str, str] = Field(default_factory=dict)
 
 
-class UploadsFolder(Answer):
+class Uploads(Answer):
     """Where the caller may upload to: `s3://bucket/uploads/<owner>/`."""
 
     uri: str

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+from pydantic import ValidationError
 
 from scanfleet import contract
 from scanfleet.client_files import (
@@ -139,6 +140,22 @@ class Transfers:
         with disk_errors("target", folder), part_file(folder / contract.MANIFEST_NAME) as part:
             part.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
+    def read_manifest(self, uri: str) -> Manifest:
+        """Return the manifest that a job wrote into its target folder."""
+        read: list[bytes] = []
+
+        def fetch(_: _Try) -> None:
+            signed = self._presign(uri, mode="download")
+            answer = self._storage.request(signed.method, signed.url, headers=signed.headers)
+            _require_success(answer, uri)
+            read.append(answer.content)
+
+        self._repeat(fetch, _Meter((), None))
+        try:
+            return Manifest.model_validate_json(read[0])
+        except ValidationError as error:
+            raise DownloadRefused(f"{uri} is not a job's manifest") from error
+
     def _repeat(self, work: Callable[[_Try], None], meter: _Meter) -> None:
         """Do the work, and again after a failure that may pass."""
         for attempt in range(1, MAX_CALL_ATTEMPTS + 1):
@@ -152,7 +169,7 @@ class Transfers:
                 self._clock.sleep(retry_delay_seconds(attempt))
         return None
 
-    def _presign(self, uri: S3Uri, *, mode: str, size_bytes: int | None = None) -> Presigned:
+    def _presign(self, uri: S3Uri | str, *, mode: str, size_bytes: int | None = None) -> Presigned:
         return self._api.get("/presign", Presigned, file=str(uri), mode=mode, size_bytes=size_bytes)
 
     def _put(self, file: LocalFile, uri: S3Uri, a_try: _Try) -> None:
@@ -186,7 +203,7 @@ class Transfers:
                 raise DownloadRefused(f"{uri} is not what the job published: size or SHA-256 differs")
 
 
-def _require_success(answer: httpx.Response, uri: S3Uri) -> None:
+def _require_success(answer: httpx.Response, uri: S3Uri | str) -> None:
     """Raise what the caller does about storage's refusal; its text may hold the signed URL, so it is left."""
     if answer.is_success:
         return
