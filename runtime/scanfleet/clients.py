@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from scanfleet import contract
+from scanfleet.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -28,24 +30,33 @@ Source: boto3 guide, "Retries"."""
 
 @dataclass(frozen=True)
 class Clients:
-    """One client a service. boto3 clients may be shared by threads."""
+    """One client a service. boto3 clients may be shared by threads.
+
+    credentials: of the same session, for `agent/transfer.py`, which signs its own requests; they refresh
+    themselves.
+    """
 
     s3: "S3Client"
     sqs: "SQSClient"
     dynamodb: "DynamoDBClient"
+    credentials: Credentials
 
 
 def build_clients(*, max_connections: int = 32, session: boto3.Session | None = None) -> Clients:
     """Return the clients of this process.
 
     max_connections: kept open to one service at most; take at least the number of threads that call it.
-    session: None takes a fresh one with boto3's defaults.
+    session: None takes a fresh one with boto3's defaults. Raises ConfigurationError without credentials.
     """
     session = session or boto3.Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise ConfigurationError("no AWS credentials: set AWS_ACCESS_KEY_ID, a profile or an instance role")
     return Clients(
         s3=_s3_client(session, max_connections),
         sqs=session.client("sqs", config=_config(max_connections, SQS_READ_TIMEOUT_SECONDS)),
         dynamodb=session.client("dynamodb", config=_config(max_connections, READ_TIMEOUT_SECONDS)),
+        credentials=credentials,
     )
 
 

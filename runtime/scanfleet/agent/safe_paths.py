@@ -22,8 +22,7 @@ workspace's own folders take up to 79 of them."""
 _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f-\x9f\u2028\u2029]')
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _RESERVED = re.compile(
-    r"^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])[ ]*(?:\.|$)",
-    re.IGNORECASE,
+    r"^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])[ ]*(?:\.|$)", re.IGNORECASE
 )
 """Devices, with any extension; the superscript digits count as digits."""
 
@@ -73,7 +72,7 @@ def key_problem(key: str) -> str | None:
     return f"is over {MAX_RELATIVE_UNITS} characters long" if _units(key) > MAX_RELATIVE_UNITS else None
 
 
-def _segment_problem(segment: str) -> str | None:
+def _segment_problem(segment: str) -> str | None:  # noqa: PLR0911 - a list of rules, one return each
     if segment == "":
         return "contains an empty folder or file name"
     if segment in (".", ".."):
