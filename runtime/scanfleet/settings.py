@@ -60,6 +60,11 @@ class ApiSettings(SystemSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; this machine only by default.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated host names that the API answers for. On a loopback address this "
+        "machine's local names always count; on any other address every name does until this is set.",
+    )
     default_processor: str = Field(
         default="medit_autotest", description="The processor that `POST /process` runs."
     )
@@ -72,6 +77,13 @@ class ApiSettings(SystemSettings):
     max_upload_bytes: int = Field(
         default=5 * 1024**3, ge=1, le=5 * 1024**3, description="Largest file of one presigned upload."
     )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip().lower() for part in value.split(",") if part.strip())
 
 
 class AgentSettings(SystemSettings):

@@ -152,6 +152,22 @@ class JobStore:
         self._on_transition(Transition(job, None, 0.0))
         return job
 
+    def created_before(self, owner: str, idempotency: str, fingerprint: str) -> Job | None:
+        """Return the job that this idempotency key made, or None.
+
+        Raises Conflict when the key was used for a different request (`fingerprint` differs).
+        """
+        with answering("read idempotency key"):
+            found = self._client.get_item(
+                TableName=self._table, Key=idempotency_key(owner, idempotency), ConsistentRead=True
+            )
+        marker = found.get("Item")
+        if marker is None:
+            return None
+        if marker["fingerprint"]["S"] != fingerprint:
+            raise Conflict(f"Idempotency-Key {idempotency!r} was used for a different request")
+        return self.get(marker["record_id"]["S"])
+
     def get(self, job_id: str) -> Job:
         """Return the job as last written. Raises NotFound."""
         with answering("read job"):
@@ -310,16 +326,10 @@ class JobStore:
         return {"Put": put}
 
     def _existing(self, owner: str, idempotency: str, fingerprint: str) -> Job:
-        with answering("read idempotency key"):
-            found = self._client.get_item(
-                TableName=self._table, Key=idempotency_key(owner, idempotency), ConsistentRead=True
-            )
-        marker = found.get("Item")
-        if marker is None:
+        job = self.created_before(owner, idempotency, fingerprint)
+        if job is None:
             raise Unavailable("the idempotency key's record vanished; send the request again")
-        if marker["fingerprint"]["S"] != fingerprint:
-            raise Conflict(f"Idempotency-Key {idempotency!r} was used for a different request")
-        return self.get(marker["record_id"]["S"])
+        return job
 
     def _query(self, index: TableIndex, value: str, before: str | None) -> Iterator[Job]:
         condition, values = "#partition = :partition", {":partition": attribute(value)}

@@ -1,0 +1,52 @@
+"""The FastAPI app: one for uvicorn on one machine and for Lambda on AWS.
+
+It keeps nothing between requests (no start-up or shutdown hooks, no threads that outlive a request's work),
+so that a Lambda that freezes between requests loses nothing.
+"""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from scanfleet.api import guard, openapi, problems
+from scanfleet.api.identity import identity_provider
+from scanfleet.api.readiness import Readiness
+from scanfleet.api.routes import console, documentation, job, jobs, log, process, status, uploads
+from scanfleet.api.services import Services
+from scanfleet.contract import PRODUCT
+from scanfleet.settings import ApiSettings
+
+__all__ = ["Services", "create_app"]
+
+
+def create_app(services: Services, settings: ApiSettings) -> FastAPI:
+    """Return the app over these services."""
+    app = FastAPI(
+        title="Scanfleet",
+        version=version(PRODUCT),
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        # FastAPI's own pages load scripts from another host; routes/documentation.py serves ours.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = services
+    app.state.settings = settings
+    app.state.identity = identity_provider(settings)
+    app.state.readiness = Readiness(services, settings)
+    problems.install(app)
+    app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
+    for module in (process, jobs, job, log, status, uploads):
+        app.include_router(module.router, responses=problems.documented(403, 421, 500, 503))
+    for module in (documentation, console):
+        app.include_router(module.router, include_in_schema=False)
+    openapi.install(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Return the handler's name: generated clients get readable method names."""
+    return route.name

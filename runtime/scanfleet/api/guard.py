@@ -1,0 +1,151 @@
+"""Around every request: an id, who it was meant for, safe headers, one log line, no leaked traceback."""
+
+import logging
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from scanfleet.api.problems import REQUEST_ID_KEY, internal_error, problem_response
+from scanfleet.settings import ApiSettings
+
+log = logging.getLogger(__name__)
+
+LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+DEFAULT_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def answered_hosts(settings: ApiSettings) -> frozenset[str] | None:
+    """Return the Host names that the server answers for; None means any.
+
+    Bound to the loopback address, foreign names are refused: a web page whose name resolves to 127.0.0.1
+    (DNS rebinding) would otherwise act as the local operator.
+    """
+    configured = frozenset(name.lower() for name in settings.allowed_hosts)
+    if settings.host.strip("[]").lower() in LOCAL_HOSTS or settings.host.startswith("127."):
+        return LOCAL_HOSTS | configured
+    return configured or None
+
+
+class Guard:
+    """ASGI middleware, outermost of the app's own."""
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other kinds of connection pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await _Exchange(scope, send).run(self._app, self._hosts, receive)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._status = 0
+        self._request_id = str(ULID())
+        scope[REQUEST_ID_KEY] = self._request_id
+
+    async def run(self, app: ASGIApp, hosts: frozenset[str] | None, receive: Receive) -> None:
+        started = time.monotonic()
+        try:
+            refusal = _refusal(self._scope, hosts)
+            if refusal is None:
+                await app(self._scope, receive, self._answer)
+            else:
+                await problem_response(self._scope, *refusal)(self._scope, receive, self._answer)
+        except Exception:
+            log.exception(
+                "request failed",
+                extra={"action": "request_failed", "request_id": self._request_id, "path": self._path},
+            )
+            if self._status:
+                raise  # the answer has begun: only breaking the connection tells the caller
+            await internal_error(self._scope)(self._scope, receive, self._answer)
+        finally:
+            self._log(time.monotonic() - started)
+
+    @property
+    def _path(self) -> str:
+        path: str = self._scope["path"]
+        return path
+
+    async def _answer(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            for name, value in DEFAULT_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    def _log(self, seconds: float) -> None:
+        # The path only: a query string may carry what must stay out of logs.
+        facts = {
+            "action": "http_request",
+            "method": self._scope["method"],
+            "path": self._path,
+            "status": self._status,
+            "duration_ms": round(seconds * 1000, 1),
+            "request_id": self._request_id,
+        }
+        # Consoles and health checks poll: their successes are for debugging only.
+        is_routine = self._scope["method"] in _SAFE_METHODS and self._status < 400
+        log.log(
+            logging.DEBUG if is_routine else logging.INFO,
+            "%s %s -> %s",
+            facts["method"],
+            self._path,
+            self._status,
+            extra=facts,
+        )
+
+
+def _refusal(scope: Scope, hosts: frozenset[str] | None) -> tuple[int, str] | None:
+    """Return status and detail when the request was not meant for this server, or None."""
+    headers = Headers(scope=scope)
+    host = headers.get("host", "")
+    if hosts is not None and _host_name(host) not in hosts:
+        allowed = ", ".join(sorted(hosts))
+        return 421, f"this server does not answer for host {host[:200]!r}; it does for: {allowed}"
+    origin = headers.get("origin")
+    if scope["method"] not in _SAFE_METHODS and origin is not None and not _is_same_site(origin, host):
+        return 403, f"requests from the origin {origin[:200]!r} may not change anything here"
+    return None
+
+
+def _host_name(authority: str) -> str | None:
+    try:
+        return urlsplit(f"//{authority}").hostname
+    except ValueError:
+        return None
+
+
+def _is_same_site(origin: str, host: str) -> bool:
+    """Say whether a page of `origin` came from the `host` that it calls now.
+
+    Schemes are not compared: TLS may have ended at a load balancer in front.
+    """
+    try:
+        page, server = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS[page.scheme]
+        pair = (page.port or default, server.port or default)
+    except (ValueError, KeyError):
+        return False
+    return page.hostname == server.hostname and pair[0] == pair[1]

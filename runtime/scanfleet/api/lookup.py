@@ -1,0 +1,28 @@
+"""The job that a path names, if the caller may see it."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path
+
+from scanfleet.api.identity import CallerDep
+from scanfleet.api.schemas import EXAMPLE_JOB_ID
+from scanfleet.api.services import ServicesDep
+from scanfleet.errors import NotFound
+from scanfleet.jobs import Job, is_job_id
+
+
+def _visible_job(
+    job_id: Annotated[str, Path(description="26 characters.", examples=[EXAMPLE_JOB_ID])],
+    services: ServicesDep,
+    caller: CallerDep,
+) -> Job:
+    """Return the job. Raises NotFound, the same for a job of another owner as for one that never was."""
+    if not is_job_id(job_id):
+        raise NotFound(f"{job_id[:64]!r} is not a job id: those have 26 characters, like {EXAMPLE_JOB_ID}")
+    job = services.store.get(job_id)
+    if not caller.may_see(job.owner):
+        raise NotFound(f"no job {job_id}")
+    return job
+
+
+JobDep = Annotated[Job, Depends(_visible_job)]

@@ -1,0 +1,197 @@
+"""What the API answers: response models, and how a job's record becomes one."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scanfleet.contract import Pool, Priority
+from scanfleet.jobs import Failure, Job, JobState, PublishedFile, utc
+
+EXAMPLE_JOB_ID = "01JD5Z9W4T8Q2V6K3M7N1P5R9S"
+
+
+class Started(BaseModel):
+    """A job was accepted."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"job_id": EXAMPLE_JOB_ID, "status": "started"}})
+
+    job_id: str
+    status: str = Field(default="started", json_schema_extra={"const": "started"})
+
+
+class Timestamps(BaseModel):
+    """ISO 8601 in UTC; null means not yet."""
+
+    created: datetime
+    queued: datetime = Field(description="When it last entered the queue.")
+    started: datetime | None = Field(description="When the current or last attempt started.")
+    finished: datetime | None
+
+
+class JobSummary(BaseModel):
+    """A job as lists show it."""
+
+    job_id: str
+    status: JobState
+    processor: str
+    pool: Pool
+    priority: Priority
+    owner: str
+    source: str
+    target: str
+    tags: dict[str, str]
+    stage: str | None
+    progress_percent: float = Field(description="0 to 100, of the whole program.")
+    attempt: int = Field(description="0 until the first attempt starts.")
+    cancel_requested: bool = Field(
+        description="The job ends as cancelled as soon as its agent has stopped it."
+    )
+    timestamps: Timestamps
+    failure: Failure | None = Field(description="The last failure, also of attempts that are retried.")
+
+
+class ManifestPage(BaseModel):
+    """What was published, the first files of it."""
+
+    files: tuple[PublishedFile, ...]
+    is_truncated: bool = Field(description="Whether the manifest file names more files than these.")
+
+
+class Result(BaseModel):
+    """What a completed job published."""
+
+    attempt: int
+    files: int
+    size_bytes: int
+    manifest_uri: str = Field(description="The whole manifest, in the target folder.")
+    manifest: ManifestPage | None = Field(description="null when the manifest is no longer kept.")
+
+
+class JobDetail(JobSummary):
+    """Everything about a job."""
+
+    settings: dict[str, Any]
+    time_limit_seconds: int | None
+    durations_seconds: dict[str, float] = Field(
+        description="Seconds per state so far, summed over attempts, the present state included."
+    )
+    stage_seconds: dict[str, float] = Field(description="Seconds per stage of the attempt that published.")
+    eta_seconds: float | None = Field(default=None, description="null: there is no prediction.")
+    failures: tuple[Failure, ...] = Field(description="Each attempt's failure, oldest first.")
+    result: Result | None
+    why_waiting: str | None = Field(description="For queued jobs: what it waits for.")
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null at the end.")
+
+
+class LogPage(BaseModel):
+    """Lines of a job's log."""
+
+    attempt: int
+    lines: list[str]
+    next: str | None = Field(description="Pass as `after` for what follows; null before the first attempt.")
+
+
+class Ready(BaseModel):
+    """The API can do its work."""
+
+    status: str = Field(default="ready", json_schema_extra={"const": "ready"})
+
+
+class PoolLoad(BaseModel):
+    """One pool's load. Queue counts are SQS's approximate ones."""
+
+    slots: int
+    busy: int
+    backlog: int = Field(description="Messages that wait, delayed retries included.")
+    in_flight: int = Field(description="Messages that agents hold.")
+    agents: int
+
+
+class InstanceLoad(BaseModel):
+    """One agent in service."""
+
+    agent_id: str
+    pool: Pool
+    slots: int
+    busy: int
+    job_ids: tuple[str, ...] = Field(description="For operators; empty for other callers.")
+    started: datetime
+    seen: datetime
+    is_stopping: bool
+
+
+class Load(BaseModel):
+    """What routing and scaling use."""
+
+    pools: dict[str, PoolLoad]
+    instances: list[InstanceLoad]
+
+
+class Presigned(BaseModel):
+    """A URL that works for a while without credentials: keep it secret."""
+
+    url: str
+    method: str = Field(description="GET or PUT.")
+    expires_in_seconds: int
+    headers: dict[str, str] = Field(description="Send exactly these with the request.")
+    uri: str = Field(description="The same object as an S3 URI, as jobs name it.")
+
+
+class Uploads(BaseModel):
+    """Where the caller's uploads go."""
+
+    uri: str = Field(description="s3://bucket/folder/; `file` of /presign is relative to it.")
+    max_file_bytes: int
+    expires_in_seconds: int = Field(description="How long a presigned URL works.")
+
+
+def summary_fields(job: Job) -> dict[str, Any]:
+    """Return the fields of `JobSummary`."""
+    return {
+        "job_id": job.job_id,
+        "status": job.state,
+        "processor": job.processor,
+        "pool": job.pool,
+        "priority": job.priority,
+        "owner": job.owner,
+        "source": job.source_uri,
+        "target": job.target_uri,
+        "tags": job.tags,
+        "stage": job.stage,
+        "progress_percent": job.progress_percent,
+        "attempt": job.attempt,
+        "cancel_requested": job.cancel_requested_at is not None,
+        "timestamps": _timestamps(job),
+        "failure": job.failure,
+    }
+
+
+def summary(job: Job) -> JobSummary:
+    """Return the job as lists show it."""
+    return JobSummary(**summary_fields(job))
+
+
+def durations_so_far(job: Job, now: float) -> Mapping[str, float]:
+    """Return seconds per state including the present one, which the record does not count yet."""
+    durations = dict(job.durations_seconds)
+    if not job.state.is_terminal:
+        running = max(0.0, now - job.state_changed_at)
+        durations[job.state.value] = round(durations.get(job.state.value, 0.0) + running, 3)
+    return durations
+
+
+def _timestamps(job: Job) -> Timestamps:
+    return Timestamps(
+        created=utc(job.created_at),
+        queued=utc(job.queued_at),
+        started=None if job.started_at is None else utc(job.started_at),
+        finished=None if job.finished_at is None else utc(job.finished_at),
+    )
