@@ -32,13 +32,18 @@ class FieldError:
     value: str | None = None
     allowed: str | None = None
 
+    def __str__(self) -> str:
+        got = "" if self.value is None else f" (got {self.value})"
+        allowed = "" if self.allowed is None else f"; allowed: {self.allowed}"
+        return f"{self.field}: {self.message}{got}{allowed}"
+
 
 class InvalidRequest(ScanfleetError):
     """The request cannot be accepted as it is."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
-        super().__init__("; ".join(f"{e.field}: {e.message}" for e in errors))
+        super().__init__("; ".join(map(str, errors)))
 
     @classmethod
     def of(

@@ -35,7 +35,7 @@ CONFIGURATION_EXIT_CODE = 78
 def build_tools(settings: AgentSettings, clients: Clients, scratch: Scratch) -> Tools:
     """Return what attempts work with. Raises ConfigurationError when this machine lacks a program."""
     objects = ObjectStore(clients.s3)
-    transfer = Transfer(objects)
+    transfer = Transfer(objects, clients.credentials)
     return Tools(
         store=JobStore(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
         queues=JobQueues(clients.sqs, settings.queues),

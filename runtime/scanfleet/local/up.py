@@ -1,0 +1,50 @@
+"""`make up`: the whole system on this machine until Ctrl-C; its state is there again the next time."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from scanfleet.local.processes import LocalModeError
+from scanfleet.local.system import LocalSystem, Plan
+
+STATE_FOLDER = ".scanfleet"
+EMULATOR_PORT = 4566
+
+
+def up(console: Console, *, repo_root: Path, agents: int, port: int, emulator_port: int) -> int:
+    """Run until Ctrl-C (a KeyboardInterrupt) or until a part dies, which raises LocalModeError."""
+    home = repo_root / STATE_FOLDER
+    plan = Plan(
+        repo_root=repo_root,
+        state=home,
+        logs=home / "logs",
+        agents=agents,
+        port=port,
+        emulator_port=emulator_port,
+    )
+    with LocalSystem(plan, on_step=lambda step: console.print(f"starting: {step}")) as system:
+        _show(console, system, plan)
+        death = system.processes.wait_for_death()
+        raise LocalModeError(str(death))
+
+
+def _show(console: Console, system: LocalSystem, plan: Plan) -> None:
+    deployed = system.deployed
+    scanfleet = f".venv/bin/scanfleet --url {system.url}"
+    lines = (
+        f"API and console   {system.url}/   (reference: {system.url}/docs)",
+        f"S3 endpoint       {deployed.endpoint_url}   (bucket {deployed.data_bucket}, any credentials)",
+        f"agents            {plan.agents}",
+        f"logs, state       {plan.logs}, {plan.state}",
+        "",
+        "Try in another terminal:",
+        f"  {scanfleet} sample /tmp/sample",
+        f"  {scanfleet} submit /tmp/sample/scans /tmp/result --wait",
+        f"  {scanfleet} jobs --status all",
+        f"  {scanfleet} load",
+        f"  curl {system.url}/status/health",
+        "",
+        "Ctrl-C stops everything; the state stays.",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,269 @@
+"""A whole worker with real programs, over moto's S3, SQS and DynamoDB."""
+
+import json
+import time
+
+import psutil
+import pytest
+from moto.server import ThreadedMotoServer
+
+from scanfleet import contract
+from scanfleet.clients import build_clients
+from scanfleet.contract import MANIFEST_NAME, Pool, Priority
+from scanfleet.jobs import FailureClass, JobState
+from scanfleet.queue import Backlog
+from scanfleet.store import Lease
+from tests.support.cloud import create_job_table
+from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
+
+COMPLETED, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def fleet(endpoint, monkeypatch, tmp_path):
+    account = f"{time.monotonic_ns() % 10**12:012d}"  # each test in an account of its own
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }.items():
+        monkeypatch.setenv(name, value)
+    clients = build_clients()
+    create_job_table(clients.dynamodb, TABLE)
+    for bucket in (DATA, ARTIFACTS):
+        clients.s3.create_bucket(Bucket=bucket)
+    urls = {
+        Pool.LINUX_CPU: {
+            priority: clients.sqs.create_queue(QueueName=f"{priority}-{account}")["QueueUrl"]
+            for priority in Priority
+        }
+    }
+    yield TestFleet(clients, urls, tmp_path)
+    clients.dynamodb.delete_table(TableName=TABLE)
+    for url in urls[Pool.LINUX_CPU].values():
+        clients.sqs.delete_queue(QueueUrl=url)
+    for bucket in (DATA, ARTIFACTS):
+        for found in clients.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            clients.s3.delete_object(Bucket=bucket, Key=found["Key"])
+        clients.s3.delete_bucket(Bucket=bucket)
+    for client in (clients.dynamodb, clients.sqs, clients.s3):
+        client.close()
+
+
+def test_a_job_runs_from_the_source_folder_to_the_published_result(fleet):
+    with fleet.agent():
+        job = fleet.submit(
+            files={"scan.ply": "x", "deep/er.ply": "y"}, settings={"files": {"r.txt": "R", "sub/s.txt": "S"}}
+        )
+        done = fleet.await_state(job, COMPLETED, FAILED)
+
+    assert done.state is COMPLETED
+    published = fleet.published(job)
+    manifest = json.loads(published.pop(MANIFEST_NAME))
+    assert published == {"r.txt": "R", "sub/s.txt": "S"}
+    assert sorted(file["key"] for file in manifest["files"]) == ["r.txt", "sub/s.txt"]
+    assert (manifest["attempt"], done.result.files, done.result.size_bytes) == (1, 2, 2)
+    assert set(done.stage_seconds) == {"work"}
+    assert list(done.durations_seconds) == ["queued", "downloading", "processing", "uploading"]
+
+
+def test_nothing_but_the_log_and_the_manifest_stays_after_a_job(fleet):
+    with fleet.agent():
+        job = fleet.submit()
+        fleet.await_state(job, COMPLETED)
+
+    assert fleet.artifacts(contract.STAGING_PREFIX) == []
+    assert fleet.artifacts(contract.MANIFESTS_PREFIX) == [f"manifests/{job.job_id}/1.json"]
+    assert fleet.artifacts(contract.LOGS_PREFIX) == [f"logs/{job.job_id}/1/000000.log"]
+    assert not any((fleet.folder / "a1").iterdir())
+    assert fleet.queues.backlog(Pool.LINUX_CPU).waiting == 0
+    assert fleet.directory.in_service() == ()
+
+
+def test_a_failing_program_is_retried_once_and_then_fails_with_its_history(fleet):
+    with fleet.agent():
+        failed = fleet.await_state(fleet.submit(settings={"exit_code": 3}), FAILED)
+
+    assert [(f.attempt, f.failure_class, f.exit_code) for f in failed.failures] == [
+        (1, FailureClass.PROGRAM_ERROR, 3),
+        (2, FailureClass.PROGRAM_ERROR, 3),
+    ]
+    assert fleet.published(failed) == {}
+
+
+def test_an_empty_source_folder_is_bad_input_and_not_retried(fleet):
+    with fleet.agent():
+        failed = fleet.await_state(fleet.submit(files={}), FAILED)
+
+    assert (failed.attempt, failed.failure.failure_class) == (1, FailureClass.BAD_INPUT)
+
+
+def test_a_key_that_no_workspace_can_hold_is_bad_input_and_the_agent_lives_on(fleet):
+    with fleet.agent():
+        bad = fleet.await_state(fleet.submit(files={"CON.ply": "x"}), FAILED)
+        good = fleet.await_state(fleet.submit(), COMPLETED)
+
+    assert bad.failure.failure_class is FailureClass.BAD_INPUT
+    assert "CON.ply" in bad.failure.reason
+    assert good.state is COMPLETED
+
+
+def test_a_folder_outside_the_allowed_prefixes_is_refused_by_the_agent_too(fleet):
+    with fleet.agent():
+        failed = fleet.await_state(fleet.submit(source_uri=f"s3://{ARTIFACTS}/logs/"), FAILED)
+
+    assert failed.failure.failure_class is FailureClass.BAD_INPUT
+    assert f"s3://{ARTIFACTS}/logs/" in failed.failure.reason
+
+
+def test_an_unknown_processor_fails_the_job_with_its_name(fleet):
+    with fleet.agent():
+        failed = fleet.await_state(fleet.submit(processor="medit_2030"), FAILED)
+
+    assert "medit_2030" in failed.failure.reason
+
+
+def test_a_cancel_reaches_the_running_program_and_ends_its_whole_tree(fleet):
+    marker = fleet.folder / "pid"
+    with fleet.agent():
+        job = fleet.submit(settings={"hold": str(fleet.folder / "never"), "marker": str(marker)})
+        running = fleet.await_job(job, lambda found: found.stage == "work")
+
+        fleet.store.request_cancel(running)
+        cancelled = fleet.await_state(job, CANCELLED, COMPLETED, FAILED)
+
+    assert cancelled.state is CANCELLED
+    assert not psutil.pid_exists(int(marker.read_text()))
+    assert fleet.published(job) == {}
+
+
+def test_progress_and_log_are_visible_while_the_program_runs(fleet):
+    hold = fleet.folder / "go"
+    with fleet.agent():
+        job = fleet.submit(settings={"hold": str(hold)})
+        running = fleet.await_job(job, lambda found: found.progress_percent == 10)
+        assert (running.state, running.stage) == (JobState.PROCESSING, "work")
+        deadline = time.monotonic() + 20
+        while not fleet.artifacts(f"logs/{job.job_id}/"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+        hold.write_text("")
+        fleet.await_state(job, COMPLETED)
+
+
+def test_a_stopping_agent_hands_its_job_back_and_another_finishes_it(fleet):
+    hold = fleet.folder / "go"
+    with fleet.agent("a1"):
+        job = fleet.submit(settings={"hold": str(hold)})
+        fleet.await_job(job, lambda found: found.stage == "work")
+    waiting = fleet.store.get(job.job_id)
+    assert (waiting.state, waiting.failure.failure_class) == (JobState.QUEUED, FailureClass.LOST_MACHINE)
+
+    hold.write_text("")
+    with fleet.agent("a2"):
+        done = fleet.await_state(job, COMPLETED)
+
+    assert (done.attempt, done.agent_id) == (2, "a2")
+
+
+def test_an_agent_that_lost_its_lease_kills_the_program_and_writes_nothing(fleet):
+    marker = fleet.folder / "pid"
+    with fleet.agent("a1"):
+        job = fleet.submit(settings={"hold": str(fleet.folder / "never"), "marker": str(marker)})
+        fleet.await_job(job, lambda found: found.stage == "work")
+
+        # Another agent takes over, as if this one had been silent for long.
+        fleet.clients.dynamodb.update_item(
+            TableName=TABLE,
+            Key={"pk": {"S": f"JOB#{job.job_id}"}, "sk": {"S": "JOB"}},
+            UpdateExpression="SET lease_expires_at = :past",
+            ExpressionAttributeValues={":past": {"N": "1"}},
+        )
+        taken = fleet.store.take_lease(job.job_id, "a2")
+        assert isinstance(taken, Lease)
+        pid = int(marker.read_text())
+        deadline = time.monotonic() + 20
+        while psutil.pid_exists(pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    kept = fleet.store.get(job.job_id)
+    assert (kept.state, kept.attempt, kept.agent_id) == (JobState.DOWNLOADING, 2, "a2")
+    assert fleet.published(job) == {}
+
+
+def test_a_committed_attempt_is_published_by_the_next_agent_without_running_again(fleet):
+    with fleet.agent("a1"):
+        job = fleet.submit()
+        done = fleet.await_state(job, COMPLETED)
+    manifest = fleet.published(job)[MANIFEST_NAME]
+
+    # The same, but the first agent died right after the commit.
+    second = fleet.submit(settings={"exit_code": 1})
+    lease = fleet.store.take_lease(second.job_id, "dead")
+    assert isinstance(lease, Lease)
+    output = fleet.folder / "output"
+    output.mkdir()
+    (output / "r.txt").write_text("from the dead agent")
+    tools = fleet.tools(fleet.folder / "dead")
+    tools.publication.stage(lease.job, output, on_bytes=lambda *_: None, should_stop=lambda: False)
+    fleet.store.commit(lease)
+    with fleet.agent("a2"):
+        published = fleet.await_state(second, COMPLETED, FAILED)
+
+    assert published.state is COMPLETED
+    assert (published.attempt, published.result.attempt) == (2, 1)
+    assert fleet.published(second)["r.txt"] == "from the dead agent"
+    assert json.loads(manifest)["attempt"] == done.result.attempt
+
+
+def test_a_duplicate_message_of_a_finished_job_is_dropped(fleet):
+    with fleet.agent():
+        job = fleet.submit()
+        done = fleet.await_state(job, COMPLETED)
+        fleet.queues.send(job)
+        deadline = time.monotonic() + 20
+        while fleet.queues.backlog(Pool.LINUX_CPU) != Backlog(waiting=0, in_flight=0):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    assert fleet.store.get(job.job_id) == done
+
+
+def test_an_unreadable_message_is_left_for_the_dead_letter_queue(fleet):
+    url = fleet.queues._url(Pool.LINUX_CPU, Priority.NORMAL)
+    fleet.clients.sqs.send_message(QueueUrl=url, MessageBody="not json")
+    with fleet.agent():
+        fleet.await_state(fleet.submit(), COMPLETED)
+
+    counts = fleet.queues.backlog(Pool.LINUX_CPU)
+    assert counts.waiting + counts.in_flight == 1
+
+
+def test_slots_run_side_by_side_and_high_priority_goes_first(fleet):
+    hold = fleet.folder / "go"
+    with fleet.agent(slots=2):
+        held = [fleet.submit(settings={"hold": str(hold)}) for _ in range(2)]
+        for job in held:
+            fleet.await_job(job, lambda found: found.stage == "work")
+        normal = fleet.submit()
+        high = fleet.submit(priority=Priority.HIGH)
+        assert len(fleet.directory.in_service()[0].job_ids) <= 2
+
+        hold.write_text("")
+        for job in (*held, normal, high):
+            fleet.await_state(job, COMPLETED)
+
+    assert fleet.store.get(high.job_id).started_at <= fleet.store.get(normal.job_id).started_at
