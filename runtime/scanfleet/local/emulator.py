@@ -41,6 +41,10 @@ class Emulator:
     lock: int
     """File descriptor of the state folder's lock; the kernel frees it when this process ends."""
 
+    def release(self) -> None:
+        """Let others use the state folder; call it once the emulator has stopped."""
+        os.close(self.lock)
+
 
 def start_emulator(
     *, processes: Processes, repo_root: Path, state_folder: Path, log_file: Path, port: int = 0
@@ -54,7 +58,7 @@ def start_emulator(
     if not program.exists():
         raise LocalModeError(f"the emulator is not installed ({program} is missing): run make setup")
     lock = _lock(state_folder)
-    chosen = port or _free_port()
+    chosen = port or free_port()
     try:
         _require_free(chosen)
         child = processes.start(NAME, [program], env=_environment(state_folder, chosen), log_file=log_file)
@@ -82,7 +86,7 @@ def running_emulator(*, repo_root: Path, folder: Path, port: int = 0) -> Iterato
             yield emulator
         finally:
             processes.stop_all()
-            os.close(emulator.lock)
+            emulator.release()
 
 
 def _environment(state_folder: Path, port: int) -> dict[str, str]:
@@ -122,7 +126,8 @@ def _lock(state_folder: Path) -> int:
     return lock
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that is free on this machine at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,50 @@
+"""What every test may use, and what no test may: the AWS account and the settings of whoever runs them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take AWS and Scanfleet settings out of the environment, before any test module is imported."""
+    for name in [n for n in os.environ if n.startswith(("AWS_", "SCANFLEET_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "CDK_VALIDATION": "false",  # costs 10 s a process; `make check` synthesizes once with it
+    }
+    node = ROOT / ".venv" / "bin" / "node"
+    if node.exists():
+        os.environ["JSII_NODE"] = str(node)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a costly fixture in one process: those of a file, and all synth tests."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder == "system":
+            item.add_marker(pytest.mark.system)
+        if not item.get_closest_marker("xdist_group"):
+            name = folder if folder == "synth" else str(item.path.relative_to(ROOT))
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data(repo_root: Path) -> Path:
+    """The folder of real scans beside the checkout; tests that need it are skipped where it is absent."""
+    folder = repo_root.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real test data (../shared/data) is not on this machine")
+    return folder
