@@ -68,12 +68,18 @@ def read_chunks(file: LocalFile, check: Callable[[int], None]) -> Iterator[bytes
     """
     left = file.size_bytes
     with disk_errors("source", file.path), file.path.open("rb") as stream:
-        while left > 0 and (chunk := stream.read(min(CHUNK_BYTES, left))):
+        chunk = stream.read(CHUNK_BYTES)
+        while chunk:
+            following = stream.read(CHUNK_BYTES)
             left -= len(chunk)
+            # Judged before the last chunk goes out: storage keeps nothing of an upload that is cut short.
+            if left < 0 or bool(following) != (left > 0):
+                break
             check(len(chunk))
             yield chunk
-        if left or stream.read(1):
-            raise InvalidRequest.of("source", "a file changed while it was uploaded", value=file.path)
+            chunk = following
+    if left or chunk:
+        raise InvalidRequest.of("source", "a file changed while it was uploaded", value=file.path)
 
 
 def fingerprint(key: str, files: Sequence[LocalFile]) -> str:
