@@ -4,15 +4,16 @@ Each setting is declared once; its description says what happens by default. `AW
 credentials, endpoint) are boto3's own and are left to it.
 """
 
+import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scanfleet import contract
-from scanfleet.contract import Env, Pool, Priority
+from scanfleet.contract import Pool, Priority
 from scanfleet.errors import ConfigurationError, shorten
 
 ENV_PREFIX = "SCANFLEET_"
@@ -30,7 +31,9 @@ class SystemSettings(_Settings):
     stage: str = Field(default="local", description="Which deployment this is; part of log lines.")
     job_table: str = Field(description="Name of the DynamoDB job table. Required.")
     artifacts_bucket: str = Field(description="Bucket for staged results and program logs. Required.")
-    queues: QueueUrls = Field(description="JSON: pool -> priority -> SQS queue URL. Required.")
+    queues: Annotated[QueueUrls, NoDecode] = Field(
+        description="JSON: pool -> priority -> SQS queue URL. Required."
+    )
     allowed_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
         description="Comma-separated s3://bucket/prefix/ URIs that jobs may read and write. Required."
     )
@@ -42,6 +45,12 @@ class SystemSettings(_Settings):
         description="Folder that holds Medit_AutoTest.exe. Unset: this machine does not run that program.",
     )
     log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _decode(cls, value: object) -> object:
+        # Not left to pydantic-settings: its error for text that is no JSON does not say what was got.
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("allowed_prefixes", mode="before")
     @classmethod
@@ -129,6 +138,15 @@ class AgentSettings(SystemSettings):
         description="An idle agent's poll waits this long; a stopping agent waits for its last poll.",
     )
 
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.heartbeat_seconds < self.lease_seconds < self.visibility_seconds:
+            raise ValueError(
+                "the order SCANFLEET_HEARTBEAT_SECONDS < SCANFLEET_LEASE_SECONDS < SCANFLEET_VISIBILITY_SECONDS"
+                f" is needed, not {self.heartbeat_seconds}, {self.lease_seconds}, {self.visibility_seconds}"
+            )
+        return self
+
     @property
     def stop_grace(self) -> timedelta:
         """Return the time between asking a program to stop and killing it."""
@@ -152,15 +170,12 @@ def load(kind: type[Loaded]) -> Loaded:
     try:
         return kind()
     except ValidationError as error:
-        lines = [
-            f"{ENV_PREFIX}{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-            f" (got {shorten(repr(e['input'])) if e['type'] != 'missing' else 'nothing'})"
-            for e in error.errors()
-        ]
+        lines = [_explain(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors()]
         raise ConfigurationError("; ".join(lines)) from error
 
 
-assert {e.removeprefix(ENV_PREFIX).lower() for e in Env} <= {
-    *AgentSettings.model_fields,
-    *ApiSettings.model_fields,
-}, "every shared variable is a setting"
+def _explain(location: tuple[int | str, ...], message: str, kind: str, value: object) -> str:
+    if not location:  # several settings together
+        return message.removeprefix("Value error, ")
+    got = "nothing" if kind == "missing" else shorten(repr(value))
+    return f"{ENV_PREFIX}{'.'.join(map(str, location)).upper()}: {message} (got {got})"

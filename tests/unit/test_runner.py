@@ -22,7 +22,9 @@ from scanfleet.processors.base import Invocation, Processor
 
 GENEROUS = timedelta(seconds=60)
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the guardian is POSIX; Windows has Job Objects")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the guardian is POSIX; Windows has Job Objects"
+)
 
 
 class ScriptProcessor(Processor):
@@ -72,13 +74,13 @@ class Run:
         finally:
             self.log.close()
 
-    def in_thread(self, source: str) -> tuple[threading.Thread, list[BaseException]]:
-        errors: list[BaseException] = []
+    def in_thread(self, source: str) -> tuple[threading.Thread, list[Exception]]:
+        errors: list[Exception] = []
 
         def target() -> None:
             try:
                 self.script(source)
-            except BaseException as error:  # handed to the test
+            except (JobFailure, ProgramStopped) as error:
                 errors.append(error)
 
         thread = threading.Thread(target=target)
@@ -201,7 +203,8 @@ def test_a_program_that_ignores_the_stop_request_is_killed_after_the_grace(tmp_p
 
 SPAWN_DETACHED = (
     "import pathlib, subprocess, sys\n"
-    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+    "sleeper = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+    "child = subprocess.Popen(sleeper, start_new_session=True)\n"
     "pathlib.Path('pid').write_text(str(child.pid))\n"
 )
 
@@ -266,7 +269,11 @@ def test_progress_never_goes_back_and_stages_are_timed(tmp_path):
     run.board = ProgressBoard(lambda: now[0])
     processor = ScriptProcessor()
 
-    for at, line in ((0, "scanfleet_stage: read"), (2, "scanfleet_stage: align"), (5, "scanfleet_stage: read")):
+    for at, line in (
+        (0, "scanfleet_stage: read"),
+        (2, "scanfleet_stage: align"),
+        (5, "scanfleet_stage: read"),
+    ):
         now[0] = float(at)
         run.board.update(processor.read_line(line))
     run.board.update(processor.read_line("scanfleet_progress: 50"))
