@@ -140,10 +140,11 @@ class AgentSettings(SystemSettings):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if not self.heartbeat_seconds < self.lease_seconds < self.visibility_seconds:
+        times = (self.heartbeat_seconds, self.lease_seconds, self.visibility_seconds)
+        if not times[0] < times[1] < times[2]:
             raise ValueError(
-                "the order SCANFLEET_HEARTBEAT_SECONDS < SCANFLEET_LEASE_SECONDS < SCANFLEET_VISIBILITY_SECONDS"
-                f" is needed, not {self.heartbeat_seconds}, {self.lease_seconds}, {self.visibility_seconds}"
+                "the order SCANFLEET_HEARTBEAT_SECONDS < SCANFLEET_LEASE_SECONDS <"
+                f" SCANFLEET_VISIBILITY_SECONDS is needed, not {times}"
             )
         return self
 
