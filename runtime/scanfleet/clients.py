@@ -11,7 +11,6 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from scanfleet import contract
 from scanfleet.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
-SQS_READ_TIMEOUT_SECONDS = contract.RECEIVE_WAIT.total_seconds() + 10
-"""Above the long poll: a poll that finds nothing is an answer, not a failure."""
+SQS_READ_TIMEOUT_SECONDS = 30
+"""Above the longest poll, 20 s: a poll that finds nothing is an answer, not a failure."""
 MAX_CALL_ATTEMPTS = 5
 """One call is tried this often. Adaptive mode also slows the client down while the service throttles.
 Source: boto3 guide, "Retries"."""
