@@ -12,11 +12,10 @@ JOBS   ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 4 ] && echo "$$
 # Tests that need the same costly fixture stay in one process (tests/conftest.py groups them).
 SPREAD := -n $(JOBS) --dist loadgroup
 CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
-SOURCES := app.py cdk stacks runtime scripts $(wildcard benchmarks/*.py)
 CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test test-fast test-system check lint synth bench deploy fmt clean
+.PHONY: help setup run up test test-fast test-system check lint types synth bench deploy fmt clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,10 +39,12 @@ test-system: setup ## Tests with real processes and the emulator
 
 check: lint synth test-fast ## What CI asks: format, lint, types, a fully validated synth, unit and synth tests
 
-lint: setup ## Format, lint and types, changing nothing
+lint: setup types ## Format, lint and types, changing nothing
 	@$(BIN)/ruff format --check -q $(CODE)
 	@$(BIN)/ruff check -q $(CODE)
-	@$(BIN)/mypy --no-error-summary $(SOURCES)
+
+types: setup ## Strict types
+	@$(BIN)/mypy --no-error-summary
 
 synth: setup ## Templates into cdk.out, with every validation on (STAGE=dev)
 	@$(CDK) synth --quiet -c stage=$(STAGE)
