@@ -39,7 +39,7 @@ test-system: setup ## Tests with real processes and the emulator
 
 check: lint synth test-fast ## What CI asks: format, lint, types, a fully validated synth, unit and synth tests
 
-lint: setup types ## Format, lint and types, changing nothing
+lint: setup ## Format and lint, changing nothing
 	@$(BIN)/ruff format --check -q $(CODE)
 	@$(BIN)/ruff check -q $(CODE)
 
