@@ -1,6 +1,6 @@
 """Thinned scans with normals, in the unit of length that the registration works in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,37 @@ def surface(
         normals, is_oriented = normals * signs[:, None], True
     spacing = np.maximum(distances[:, min(6, k - 1)], voxel)
     return Surface(points=points, normals=normals, spacing=spacing, is_oriented=is_oriented, tree=tree)
+
+
+def towards(surface: Surface, place: Points) -> Surface:
+    """Return `surface` with its normals turned towards the sensor at `place`."""
+    away = np.einsum("ij,ij->i", surface.normals, place - surface.points) < 0
+    return replace(
+        surface, normals=np.where(away[:, None], -surface.normals, surface.normals), is_oriented=True
+    )
+
+
+def crowded(points: Points, *, times: float = 4.0, k: int = 6) -> NDArray[np.bool_]:
+    """Return which points have neighbours as near as those neighbours have theirs, within `times`.
+
+    The others are stray points. Comparing with the neighbours keeps the sparse far end of a lidar's sweep.
+    """
+    if len(points) <= k + 1:
+        return np.ones(len(points), bool)
+    distances, index = cKDTree(points).query(points, k=k + 1, workers=2)
+    reach = distances[:, k]
+    result: NDArray[np.bool_] = reach <= times * np.median(reach[index[:, 1:]], axis=1)
+    return result
+
+
+def roughness(surface: Surface, *, samples: int = 1500, k: int = 12) -> float:
+    """Return the median distance of points from the plane through their `k` nearest: noise plus curvature."""
+    index = np.arange(surface.size)[:: max(1, surface.size // samples)]
+    near = surface.tree.query(surface.points[index], k=min(k, surface.size), workers=2)[1]
+    near = near.reshape(len(index), -1)
+    offsets = surface.points[near] - surface.points[near].mean(axis=1, keepdims=True)
+    squares = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", offsets, offsets) / near.shape[1])[:, 0]
+    return float(np.sqrt(np.median(np.maximum(squares, 0))))
 
 
 def gicp_cloud(points: Points, *, neighbours: int = 12) -> GicpCloud:

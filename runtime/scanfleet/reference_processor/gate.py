@@ -1,33 +1,37 @@
 """When a transform between two scans is believed. A wrong merge is worse than a missing one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from scanfleet.reference_processor.search import Fit
+from scanfleet.reference_processor.pairwise import Evidence
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What a pair must show to be accepted; lengths in fine voxels.
+    """What a pair must show to be accepted.
 
     `overlap`: least fraction of one scan that lies on the other; `agreement`: least share of touching points
-    among touching and hovering ones; `rms`: most point-to-plane error; `firmness`: least resistance against
-    sliding; `rival`: most score of another transform, as fraction of the best one's.
+    among touching and hovering ones; `intrusion`: most share of points where the other sensor saw through;
+    `noise_times`: most point-to-plane error, as multiple of the scans' own roughness, or `rms_voxels` fine
+    voxels where the scans are smoother than the grid can show; `firmness`: least resistance against sliding;
+    `rival`: most score of another believable transform, as fraction of the best one's.
     """
 
-    overlap: float = 0.15
-    agreement: float = 0.9
-    rms: float = 0.75
+    overlap: float = 0.12
+    agreement: float = 0.8
+    intrusion: float = 0.03
+    noise_times: float = 3.5
+    rms_voxels: float = 0.25
     firmness: float = 0.002
-    rival: float = 0.8
+    rival: float = 0.7
 
     def relaxed(self, level: int) -> "Gate":
         """Return the gate for scans with much occlusion: less overlap is asked for, nothing else."""
-        return Gate(overlap=self.overlap / (1 + 0.5 * level))
+        return replace(self, overlap=self.overlap / (1 + 0.5 * level))
 
 
-def refusal(fit: Fit, gate: Gate, *, fine_voxel: float) -> str | None:
-    """Return why `fit` is not believed, in words for the report; None when it is believed."""
-    e = fit.evidence
+def refusal(e: Evidence, gate: Gate, *, fine_voxel: float) -> str | None:
+    """Return why the evidence does not do, in words for the report; None when it does."""
+    most = max(gate.rms_voxels * fine_voxel, gate.noise_times * e.noise)
     checks = [
         (e.overlap < gate.overlap, f"overlap {e.overlap:.0%} is below {gate.overlap:.0%}"),
         (
@@ -35,10 +39,10 @@ def refusal(fit: Fit, gate: Gate, *, fine_voxel: float) -> str | None:
             f"{1 - e.agreement:.0%} of the common surface contradicts (at most {1 - gate.agreement:.0%})",
         ),
         (
-            e.rms > gate.rms * fine_voxel,
-            f"surfaces differ by {e.rms / fine_voxel:.2f} voxels (at most {gate.rms})",
+            e.intrusion > gate.intrusion,
+            f"{e.intrusion:.0%} would lie where the other scan saw nothing (at most {gate.intrusion:.0%})",
         ),
+        (e.rms > most, f"the surfaces differ {e.rms / most:.1f} times as much as noise explains"),
         (e.firmness < gate.firmness, "the common surface can slide: it does not fix the pose"),
-        (fit.rival > gate.rival * e.score, "another transform fits as well: the shape repeats itself"),
     ]
     return next((reason for failed, reason in checks if failed), None)

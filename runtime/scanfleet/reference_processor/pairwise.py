@@ -20,6 +20,9 @@ class Evidence:
     `overlap_source`, `overlap_target`: fraction of each scan's points that lie on the other;
     `agreement`: points on the other surface / points that are on it or hover over it, the worse direction;
     `rms`: point-to-plane root mean square of the points on the surface, in coarse voxels;
+    `noise`: what `rms` would be from the scans' own roughness; `intrusion`: points in space that the other
+    scan's sensor saw through / those and the points on its surface, the worse direction (0.0 if no viewpoint
+    is known);
     `firmness`: how the overlap resists a push in its loosest direction (0: it slides freely);
     `information` (6, 6): how firmly turns and shifts of the target's frame are held, for the pose graph.
     """
@@ -28,6 +31,8 @@ class Evidence:
     overlap_target: float
     agreement: float
     rms: float
+    noise: float
+    intrusion: float
     firmness: float
     information: Points
 
@@ -93,6 +98,11 @@ def judge(source: Prepared, target: Prepared, transform: Points, *, seed: int = 
         overlap_target=backward.hits / backward.probes,
         agreement=min(agreements) if hits else 0.0,
         rms=float(np.sqrt((forward.squares + backward.squares) / max(hits, 1))),
+        noise=source.roughness + target.roughness,
+        intrusion=max(
+            _intrusion(source, target, transform, forward),
+            _intrusion(target, source, np.linalg.inv(transform), backward),
+        ),
         firmness=_firmness(forward),
         information=_information(forward),
     )
@@ -101,6 +111,14 @@ def judge(source: Prepared, target: Prepared, transform: Points, *, seed: int = 
 def hit_distance(scan: Prepared) -> float:
     """Return how far off a surface a point may be and still lie on it, in coarse voxels."""
     return 1.5 * scan.fine_voxel
+
+
+def _intrusion(moving: Prepared, fixed: Prepared, transform: Points, contact: _Contact) -> float:
+    if fixed.viewpoint is None:
+        return 0.0
+    points = moving.coarse.points @ transform[:3, :3].T + transform[:3, 3]
+    share = float(np.mean(fixed.viewpoint.intrudes(points)))
+    return share / max(share + contact.hits / contact.probes, 1e-9)
 
 
 def coarse_score(source: Prepared, target: Prepared, transform: Points, *, probes: int = 1200) -> float:

@@ -8,13 +8,13 @@ from itertools import combinations
 import numpy as np
 
 from scanfleet.reference_processor.downsample import Points
-from scanfleet.reference_processor.gate import Gate, refusal
+from scanfleet.reference_processor.gate import Gate
 from scanfleet.reference_processor.pairwise import judge
 from scanfleet.reference_processor.posegraph import CONTRADICTION, Edge, connected, misplacement, optimise
 from scanfleet.reference_processor.prepare import Prepared, prepare
 from scanfleet.reference_processor.scale import Scale, common_scale
 from scanfleet.reference_processor.scan import Scan
-from scanfleet.reference_processor.search import Fit, Proposal, propose, settle, sharpen
+from scanfleet.reference_processor.search import Fit, Proposal, check, propose, settle, sharpen
 
 
 class Verdict(StrEnum):
@@ -66,12 +66,15 @@ class Registration:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A pair in work: its fit in the registration's units, and why it is refused (None: accepted)."""
+    """A pair in work: its fit in the registration's units."""
 
     source: int
     target: int
     fit: Fit
-    refused: str | None
+
+    @property
+    def refused(self) -> str | None:
+        return self.fit.refused
 
 
 def _ignore(percent: float) -> None:
@@ -100,7 +103,7 @@ def register(
         return Registration(np.eye(4)[None], ((0,),), (), Verdict.SINGLE_SCAN, scale.resolution, scale.fine)
     prepared = []
     for k, scan in enumerate(scans):
-        prepared.append(prepare(scan, scale))
+        prepared.append(prepare(scan, scale, seed=seed + k))
         on_progress(20.0 * (k + 1) / len(scans))
     gate = Gate().relaxed(compensate_occlusion)
     tried = _connect(prepared, scale, gate, force_global=force_global, on_progress=on_progress)
@@ -133,9 +136,9 @@ def _connect(
         edges = _edges(tried)
         if any(i in g and j in g for g in connected(len(prepared), edges)):
             continue
-        fit = settle(prepared[i], prepared[j], proposals[i, j])
+        fit = settle(prepared[i], prepared[j], proposals[i, j], gate)
         if fit is not None:
-            tried.append(_Tried(i, j, fit, refusal(fit, gate, fine_voxel=prepared[i].fine_voxel)))
+            tried.append(_Tried(i, j, fit))
     return tried
 
 
@@ -152,8 +155,7 @@ def _close_loops(prepared: Sequence[Prepared], tried: list[_Tried], gate: Gate) 
             if judge(prepared[i], prepared[j], predicted).overlap < gate.overlap / 2:
                 continue
             transform = sharpen(prepared[i], prepared[j], predicted)
-            fit = Fit(transform, judge(prepared[i], prepared[j], transform), rival=0.0)
-            result[i, j] = _Tried(i, j, fit, refusal(fit, gate, fine_voxel=prepared[i].fine_voxel))
+            result[i, j] = _Tried(i, j, check(prepared[i], prepared[j], transform, gate))
     return list(result.values())
 
 
@@ -168,7 +170,9 @@ def _consistent(count: int, tried: list[_Tried]) -> tuple[list[_Tried], Points]:
             return tried, poses
         bad = (worst[1].source, worst[1].target)
         reason = f"contradicts the other pairs by {worst[0]:.1f} coarse voxels"
-        tried = [replace(t, refused=reason) if (t.source, t.target) == bad else t for t in tried]
+        tried = [
+            replace(t, fit=replace(t.fit, refused=reason)) if (t.source, t.target) == bad else t for t in tried
+        ]
 
 
 def _edges(tried: Sequence[_Tried]) -> list[Edge]:

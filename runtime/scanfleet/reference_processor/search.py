@@ -1,20 +1,21 @@
 """The best transform of a pair that can be found, and how clearly it is the best."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scanfleet.reference_processor.consensus import agree, displacement, distinct
 from scanfleet.reference_processor.downsample import Points
 from scanfleet.reference_processor.features import match
+from scanfleet.reference_processor.gate import Gate, refusal
 from scanfleet.reference_processor.pairwise import Evidence, coarse_score, judge, refine
 from scanfleet.reference_processor.prepare import Prepared
 
 MATCHES = 1_000
-HYPOTHESES = 10
-COARSE_REFINED = 5
-FINE_REFINED = 3
+HYPOTHESES = 16
+COARSE_REFINED = 6
+FINE_REFINED = 4
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Fit:
-    """The best transform found, what speaks for it, and the score of the best other one (0.0: none)."""
+    """The best transform found, what speaks for it, and why it is not believed (None: it is)."""
 
     transform: Points
     evidence: Evidence
-    rival: float
+    refused: str | None
 
 
 def propose(source: Prepared, target: Prepared, *, guesses: Sequence[Points]) -> list[Proposal]:
@@ -46,19 +47,24 @@ def propose(source: Prepared, target: Prepared, *, guesses: Sequence[Points]) ->
     return _ranked(source, target, refined)
 
 
-def settle(source: Prepared, target: Prepared, proposals: Sequence[Proposal]) -> Fit | None:
-    """Return the proposal that stands best on the fine surfaces; None when there is none."""
-    fits = []
-    for proposal in proposals[:FINE_REFINED]:
-        transform = sharpen(source, target, proposal.transform)
-        fits.append((transform, judge(source, target, transform)))
+def settle(source: Prepared, target: Prepared, proposals: Sequence[Proposal], gate: Gate) -> Fit | None:
+    """Return the best believable proposal, or else the best one with the reason; None when there is none."""
+    fits = [check(source, target, sharpen(source, target, p.transform), gate) for p in proposals[:FINE_REFINED]]
     if not fits:
         return None
-    fits.sort(key=lambda fit: -fit[1].score)
-    transform, evidence = fits[0]
-    apart = displacement(transform, np.array([t for t, _ in fits]), source.coarse.points)
-    rivals = [e.score for (_, e), d in zip(fits, apart, strict=True) if d > 2.0]
-    return Fit(transform=transform, evidence=evidence, rival=max(rivals, default=0.0))
+    fits.sort(key=lambda fit: (fit.refused is not None, -fit.evidence.score))
+    best = fits[0]
+    apart = displacement(best.transform, np.array([f.transform for f in fits]), source.coarse.points)
+    rivals = [f for f, d in zip(fits, apart, strict=True) if d > 2.0 and f.refused is None]
+    if best.refused is None and any(r.evidence.score > gate.rival * best.evidence.score for r in rivals):
+        return replace(best, refused="another transform fits as well: the shape repeats itself")
+    return best
+
+
+def check(source: Prepared, target: Prepared, transform: Points, gate: Gate) -> Fit:
+    """Return `transform` with its evidence and the gate's answer."""
+    evidence = judge(source, target, transform)
+    return Fit(transform, evidence, refusal(evidence, gate, fine_voxel=source.fine_voxel))
 
 
 def sharpen(source: Prepared, target: Prepared, transform: Points) -> Points:
