@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from scanfleet.api.problems import FieldProblem, Problem
+from scanfleet.api.schemas import LogPage
 from scanfleet.processors.medit_settings import SOURCE_KEY, TARGET_KEY, MeditSettings
 
 REFERENCE = "#/components/schemas/{model}"
@@ -68,16 +69,29 @@ def process_schema() -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Add the problem documents' schemas, which handlers refer to, to the app's OpenAPI."""
+    """Make the app's OpenAPI complete: schemas that handlers only refer to, and none that nothing answers."""
     derive = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schemas = derive().setdefault("components", {}).setdefault("schemas", {})
-            for model in (Problem, FieldProblem):
-                schema = model.model_json_schema(ref_template=REFERENCE)
-                schema.pop("$defs", None)
-                schemas[model.__name__] = schema
+            _complete(derive())
         return derive()
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(document: dict[str, Any]) -> None:
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (Problem, FieldProblem, LogPage):
+        schema = model.model_json_schema(ref_template=REFERENCE)
+        schema.pop("$defs", None)
+        schemas[model.__name__] = schema
+    # FastAPI adds its own 422 wherever there is a parameter, even a job id that no validation can refuse;
+    # our handlers document the problem document that they really answer with.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for item in document["paths"].values():
+        for operation in item.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in content:
+                del operation["responses"]["422"]
