@@ -18,7 +18,7 @@ from scanfleet.reference_processor.downsample import (
 from scanfleet.reference_processor.features import Described, describe
 from scanfleet.reference_processor.scale import Scale, local_origin
 from scanfleet.reference_processor.scan import Scan
-from scanfleet.reference_processor.viewpoint import Viewpoint, find_viewpoint
+from scanfleet.reference_processor.line_of_sight import Viewpoint, find_viewpoint
 
 FEATURE_RADIUS = 5.0
 KEY_POINTS = 3_000
