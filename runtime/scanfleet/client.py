@@ -3,9 +3,11 @@
 Every verb of the command line is a method here. docs/python-client.md shows them at work.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +25,7 @@ from scanfleet.client_models import (
     JobPage,
     JobResult,
     Load,
+    LogPage,
     OnChange,
     OnProgress,
     TransferProgress,
@@ -53,6 +56,8 @@ __all__ = [
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PAGE_SIZE = 100
+LOG_START = "0-0"
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,13 @@ class Scanfleet:
         idempotency_key: submitting twice with the same key gives the same job. With a local source "the
         same" means the same names and content, which are read once for it.
         """
+        if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+            raise InvalidRequest.of(
+                "idempotency_key",
+                "is not a key",
+                value=idempotency_key,
+                allowed="1 to 255 printable ASCII characters",
+            )
         local_source, local_target = _local_folder(source), _local_folder(target)
         _check_folders(local_source, local_target)
         files = list_files(local_source) if local_source else []
@@ -231,23 +243,28 @@ class Scanfleet:
         tags: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> Iterator[JobInfo]:
-        """Yield jobs, page by page, `limit` at most.
+        """Return jobs, newest first, `limit` at most; pages are fetched as they are needed.
 
         status: "active" (not ended), "all", or one state. tags: jobs that carry all of these.
         """
-        cursor, left = None, limit
-        while left is None or left > 0:
-            page = self._api.get(
-                "/jobs",
-                JobPage,
-                status=status,
-                owner=owner,
-                tag=[f"{name}:{value}" for name, value in (tags or {}).items()],
-                limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE),
-                cursor=cursor,
-            )
-            yield from page.jobs if left is None else page.jobs[:left]
-            left = None if left is None else left - len(page.jobs)
+        wanted = dict(tags or {})
+        first_tag = next((f"{name}:{value}" for name, value in wanted.items()), None)
+        page_limit = limit if len(wanted) < 2 else None
+        # The service looks for one tag; whatever else is wanted is looked for here.
+        found = (
+            job
+            for page in self._job_pages(status=status, owner=owner, tag=first_tag, limit=page_limit)
+            for job in page.jobs
+            if wanted.items() <= job.tags.items()
+        )
+        return islice(found, limit)
+
+    def _job_pages(self, *, limit: int | None, **chosen: str | None) -> Iterator[JobPage]:
+        cursor: str | None = None
+        size = PAGE_SIZE if limit is None else max(1, min(limit, PAGE_SIZE))
+        while True:
+            page = self._api.get("/jobs", JobPage, **chosen, limit=size, cursor=cursor)
+            yield page
             cursor = page.next_cursor
             if cursor is None:
                 return
@@ -257,13 +274,24 @@ class Scanfleet:
         return self._api.post(job_path(job_id, "/cancel"), JobInfo, may_repeat=True)
 
     def retry(self, job_id: str) -> JobInfo:
-        """Queue the failed or cancelled job once more; return it. Raises Conflict in any other state."""
-        # Not repeated after a lost answer: the second try would find the job queued and call that a conflict.
-        return self._api.post(job_path(job_id, "/retry"), JobInfo, may_repeat=False)
+        """Queue the failed or cancelled job once more; return it. Raises Conflict in other states."""
+        return self._api.post(job_path(job_id, "/retry"), JobInfo, may_repeat=True)
 
     def log(self, job_id: str, *, attempt: int | None = None, tail_lines: int | None = None) -> str:
-        """Return what the program printed: of the last attempt unless one is named, whole unless cut."""
-        return self._api.get_text(job_path(job_id, "/log"), attempt=attempt, tail_lines=tail_lines)
+        """Return what the program printed so far, in the last attempt unless one is named.
+
+        tail_lines: only the last lines, 10,000 at most; None gives the whole log.
+        """
+        path = job_path(job_id, "/log")
+        if tail_lines is not None:
+            return self._api.get(path, LogPage, attempt=attempt, tail_lines=tail_lines).text
+        parts: list[str] = []
+        page = self._api.get(path, LogPage, attempt=attempt, after=LOG_START)
+        while page.lines:
+            parts.append(page.text)
+            # By number from now on: a retry meanwhile must not splice two attempts' logs.
+            page = self._api.get(path, LogPage, attempt=page.attempt, after=page.next)
+        return "".join(parts)
 
     # --- The service ---------------------------------------------------------------------------------------
 

@@ -53,7 +53,9 @@ def open_client(
 ) -> httpx.Client:
     """Return an HTTP client; this machine's own addresses are never reached through a proxy."""
     own: Mapping[str, None] = {} if transport else {"all://127.0.0.1": None, "all://localhost": None}
-    return httpx.Client(base_url=url, auth=auth, timeout=CALL_TIMEOUT, transport=transport, mounts=own)
+    client = httpx.Client(base_url=url, auth=auth, timeout=CALL_TIMEOUT, transport=transport, mounts=own)
+    client.headers["Accept"] = "application/json" if url else "*/*"
+    return client
 
 
 def checked_url(url: str) -> str:
@@ -85,10 +87,6 @@ class HttpApi:
     def get(self, path: str, kind: type[Model], **params: Any) -> Model:
         """Return the answer to a GET; parameters that are None are left out."""
         return self._read(self.call("GET", path, params=params), kind)
-
-    def get_text(self, path: str, **params: Any) -> str:
-        """Return the plain text that a GET answers."""
-        return self.call("GET", path, params=params, headers={"Accept": "text/plain"}).text
 
     def post(
         self,

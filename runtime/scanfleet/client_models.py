@@ -95,6 +95,19 @@ class JobPage(Answer):
     next_cursor: str | None = None
 
 
+class LogPage(Answer):
+    """Lines of a job's log; `next` is where the following page goes on."""
+
+    attempt: int
+    lines: tuple[str, ...]
+    next: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Return the lines as they were printed."""
+        return "".join(f"{line}\n" for line in self.lines)
+
+
 class Accepted(Answer):
     """The answer to a submission."""
 

@@ -36,6 +36,7 @@ FAILING = (
         },
     },
 )
+STATES = {step["status"] for step in STEPS} | {"failed", "cancelled"}
 ENDED = {"completed", "failed", "cancelled"}
 
 
@@ -57,7 +58,7 @@ class Standin:
         self.extra_results: dict[str, bytes] = {}
         self.manifest_files_shown = 100
         self.page_size = 2
-        self.log = "first line\nsecond line\n"
+        self.log = "".join(f"line {n}\n" for n in range(5))
 
     # --- What tests do with it -----------------------------------------------------------------------------
 
@@ -141,9 +142,13 @@ class Standin:
         job = self.jobs.get(job_id)
         if job is None:
             return problem(404, f"there is no job {job_id}")
-        if (job["status"] in ENDED) != (action == "retry"):
+        allowed = {"failed", "cancelled", "queued"} if action == "retry" else STATES - ENDED
+        if job["status"] not in allowed:
             return problem(409, f"job {job_id} is {job['status']}")
-        job.update(status="queued" if action == "retry" else "cancelled", script=[])
+        if action == "retry":
+            job.update(status="queued", script=list(self.steps))
+        else:
+            job.update(status="cancelled", script=[])
         return 202, shown(job)
 
     def page(self, query: dict[str, list[str]]) -> tuple[int, Any]:
@@ -163,6 +168,14 @@ class Standin:
             "jobs": [shown(job) for job in found[start:end]],
             "next_cursor": str(end) if end < len(found) else None,
         }
+
+    def log_page(self, query: dict[str, list[str]]) -> tuple[int, Any]:
+        lines = self.log.splitlines()
+        if "after" not in query:
+            return 200, {"attempt": 1, "lines": lines[-int(query["tail_lines"][0]) :], "next": "9-9"}
+        start = int(query["after"][0].removeprefix("0-"))
+        end = min(start + self.page_size, len(lines))
+        return 200, {"attempt": 1, "lines": lines[start:end], "next": f"0-{end}"}
 
     def presign(self, query: dict[str, list[str]]) -> tuple[int, Any]:
         uri, mode = query["file"][0], query["mode"][0]
@@ -200,8 +213,7 @@ class Standin:
             case ["GET", "job", job_id]:
                 return self.read(job_id)
             case ["GET", "job", _, "log"]:
-                lines = self.log.splitlines(keepends=True)
-                return 200, "".join(lines[-int(query.get("tail_lines", ["999"])[0]) :])
+                return self.log_page(query)
             case ["POST", "job", job_id, ("cancel" | "retry") as action]:
                 return self.act(job_id, action)
             case ["GET", "uploads"]:
