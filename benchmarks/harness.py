@@ -108,7 +108,7 @@ def run_child(
 
     `env` is added to the environment. Raises RuntimeError with its last words when it does not end well.
     """
-    before = _children_cpu()
+    before = children_cpu()
     start = time.perf_counter()
     child = subprocess.Popen(
         argv,
@@ -128,10 +128,11 @@ def run_child(
         seconds = time.perf_counter() - start
     if child.returncode != 0:
         raise RuntimeError(f"{' '.join(argv[:3])} … ended with {child.returncode}: {output[-2000:]}")
-    return Cost(seconds, _children_cpu() - before, memory.peak_bytes), output
+    return Cost(seconds, children_cpu() - before, memory.peak_bytes), output
 
 
-def _children_cpu() -> float:
+def children_cpu() -> float:
+    """Return the CPU seconds of all ended children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

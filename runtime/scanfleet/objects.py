@@ -36,6 +36,9 @@ _TRY_LATER = frozenset(
     {"SlowDown", "RequestTimeout", "OperationAborted", "ExpiredToken", "RequestLimitExceeded"}
 )
 
+KEYS_PER_CALL = 1000
+"""What one call lists or deletes. Source: S3 API reference, ListObjectsV2 and DeleteObjects."""
+
 
 @dataclass(frozen=True)
 class StoredObject:
@@ -189,6 +192,14 @@ class ObjectStore:
             # Parts of an upload that never completes are stored and paid for until it is aborted.
             self._client.abort_multipart_upload(Bucket=target.bucket, Key=target.key, UploadId=upload_id)
             raise
+
+    def delete_all(self, uris: Iterable[S3Uri]) -> None:
+        """Delete these objects of one bucket; what is not there counts as deleted."""
+        left = list(uris)
+        while left:
+            batch, left = left[:KEYS_PER_CALL], left[KEYS_PER_CALL:]
+            with explained(batch[0]):
+                self._delete(batch[0], [uri.key for uri in batch])
 
     def delete_folder(self, folder: S3Uri) -> int:
         """Delete everything under the folder, markers too; return how many objects that were.

@@ -18,7 +18,7 @@ from scanfleet.agent.transfer import Transfer, TransferStopped
 from scanfleet.agent.workspace import Scratch, Workspace
 from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError
-from scanfleet.jobs import FailureClass, Job, JobState
+from scanfleet.jobs import FailureClass, Job, JobState, Manifest, ResultSummary
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
 from scanfleet.queue import JobQueues, Message
@@ -110,7 +110,8 @@ class Attempt:
     ) -> Callable[[], None]:
         """Turn how the work ended into what has to be settled. Raises LeaseLost."""
         try:
-            self._work(workspace, program_log)
+            manifest = self._work(workspace, program_log)
+            result = self._tools.publication.publish(manifest)
         except LeaseLost:
             raise
         except (ProgramStopped, TransferStopped, CancelRequested) as stopped:
@@ -124,7 +125,7 @@ class Attempt:
             log.exception("attempt failed", extra=self._facts("attempt_failed"))
             internal = JobFailure(FailureClass.PROGRAM_ERROR, f"internal error: {error!r}")
             return partial(settlement.failed, self._lease, internal)
-        return partial(self._completed, settlement)
+        return partial(self._completed, settlement, manifest, result)
 
     def _stopped(self, settlement: Settlement, stopped: Exception) -> Callable[[], None]:
         reason = self._stop.reason
@@ -134,8 +135,8 @@ class Attempt:
             return partial(settlement.handed_back, self._lease)
         return partial(settlement.cancelled, self._lease)
 
-    def _work(self, workspace: Workspace, program_log: ProgramLog) -> None:
-        """Do everything up to the published result. A committed job is only published."""
+    def _work(self, workspace: Workspace, program_log: ProgramLog) -> Manifest:
+        """Do everything up to the commit and return what is to be published. Once committed, always so."""
         if self._lease.job.committed_attempt is None:
             self._check_folders(self._lease.job)
             processor = self._processor(self._lease.job)
@@ -143,16 +144,17 @@ class Attempt:
             self._advance(JobState.PROCESSING)
             self._run_program(processor, workspace, program_log)
             self._advance(JobState.UPLOADING, stage_seconds=self._board.finish())
-            self._tools.publication.stage(
+            manifest = self._tools.publication.stage(
                 self._lease.job, workspace.folders.output, on_bytes=_ignore, should_stop=self._stop.is_set
             )
             self._lease = self._tools.store.commit(self._lease)
-        self._result = self._tools.publication.publish(self._lease.job)
+            return manifest
+        return self._tools.publication.recorded(self._lease.job)
 
-    def _completed(self, settlement: Settlement) -> None:
-        settlement.completed(self._lease, self._result)
-        record_bytes(Metric.BYTES_PUBLISHED, self._lease.job, self._result.size_bytes)
-        self._tools.publication.clean_up(self._lease.job)
+    def _completed(self, settlement: Settlement, manifest: Manifest, result: ResultSummary) -> None:
+        settlement.completed(self._lease, result)
+        record_bytes(Metric.BYTES_PUBLISHED, self._lease.job, result.size_bytes)
+        self._tools.publication.clean_up(manifest)
 
     def _check_folders(self, job: Job) -> None:
         """Refuse folders outside the allowed prefixes, whoever wrote the record (design, invariant 4)."""

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Tools
@@ -19,6 +20,7 @@ from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import Clients, build_clients
 from scanfleet.errors import ConfigurationError
 from scanfleet.objects import ObjectStore
+from scanfleet.processors.base import Processor
 from scanfleet.processors.registry import ready_processors
 from scanfleet.queue import JobQueues
 from scanfleet.s3_uri import AllowedPrefixes
@@ -32,8 +34,10 @@ CONFIGURATION_EXIT_CODE = 78
 """EX_CONFIG. Source: sysexits.h."""
 
 
-def build_tools(settings: AgentSettings, clients: Clients, scratch: Scratch) -> Tools:
-    """Return what attempts work with. Raises ConfigurationError when this machine lacks a program."""
+def build_tools(
+    settings: AgentSettings, clients: Clients, scratch: Scratch, processors: Mapping[str, Processor]
+) -> Tools:
+    """Return what attempts work with."""
     objects = ObjectStore(clients.s3)
     transfer = Transfer(objects, clients.credentials)
     return Tools(
@@ -44,7 +48,7 @@ def build_tools(settings: AgentSettings, clients: Clients, scratch: Scratch) -> 
         publication=Publication(objects, transfer, artifacts_bucket=settings.artifacts_bucket),
         scratch=scratch,
         runner=Runner(grace=settings.stop_grace),
-        processors=ready_processors(settings, settings.pool),
+        processors=processors,
         allowed_prefixes=AllowedPrefixes(settings.allowed_prefixes),
         artifacts_bucket=settings.artifacts_bucket,
         heartbeat=HeartbeatRules(
@@ -56,14 +60,14 @@ def build_tools(settings: AgentSettings, clients: Clients, scratch: Scratch) -> 
     )
 
 
-def serve(settings: AgentSettings) -> None:
+def serve(settings: AgentSettings, processors: Mapping[str, Processor]) -> None:
     """Serve the pool until SIGTERM or SIGINT. Raises ConfigurationError before anything was started."""
     clients = build_clients()
     scratch = Scratch(settings.scratch)
     scratch.claim()
     try:
         worker = Worker(
-            build_tools(settings, clients, scratch),
+            build_tools(settings, clients, scratch, processors),
             directory=AgentDirectory(clients.dynamodb, settings.job_table),
             agent_id=settings.agent_id or f"{socket.gethostname()}-{os.getpid()}",
             pool=settings.pool,
@@ -90,7 +94,8 @@ def main() -> None:
     try:
         settings = load(AgentSettings)
         configure_logging("agent", settings.log_level)
-        serve(settings)
+        # A missing program is an error now, not at the first job.
+        serve(settings, ready_processors(settings, settings.pool))
     except ConfigurationError as error:
         print(f"scanfleet-agent: {error}", file=sys.stderr)  # noqa: T201 - the one line for whoever started it
         sys.exit(CONFIGURATION_EXIT_CODE)

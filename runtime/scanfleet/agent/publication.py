@@ -48,28 +48,34 @@ class Publication:
         )
         self._objects.put_bytes(
             manifest_uri(self._bucket, job.job_id, job.attempt),
-            manifest.model_dump_json(indent=1).encode(),
+            _content(manifest),
             content_type="application/json",
         )
         return manifest
 
-    def publish(self, job: Job) -> ResultSummary:
-        """Copy the committed attempt's files to the target folder, the manifest last."""
+    def recorded(self, job: Job) -> Manifest:
+        """Return the committed attempt's manifest."""
         assert job.committed_attempt is not None, "published before the commit"
-        recorded = self._objects.get_bytes(manifest_uri(self._bucket, job.job_id, job.committed_attempt))
-        manifest = Manifest.model_validate_json(recorded)
-        staging = self._staging(job.job_id, manifest.attempt)
-        target = S3Uri.parse_folder(job.target_uri, field="target_uri")
+        uri = manifest_uri(self._bucket, job.job_id, job.committed_attempt)
+        return Manifest.model_validate_json(self._objects.get_bytes(uri))
+
+    def publish(self, manifest: Manifest) -> ResultSummary:
+        """Copy the committed attempt's files to the target folder, the manifest last."""
+        staging = self._staging(manifest.job_id, manifest.attempt)
+        target = S3Uri.parse_folder(manifest.target_uri, field="target_uri")
         self._objects.copy_all(
             Copy(staging.child(file.key), target.child(file.key), file.size_bytes) for file in manifest.files
         )
-        self._objects.put_bytes(target.child(MANIFEST_NAME), recorded, content_type="application/json")
+        self._objects.put_bytes(
+            target.child(MANIFEST_NAME), _content(manifest), content_type="application/json"
+        )
         size_bytes = sum(file.size_bytes for file in manifest.files)
         return ResultSummary(attempt=manifest.attempt, files=len(manifest.files), size_bytes=size_bytes)
 
-    def clean_up(self, job: Job) -> None:
-        """Delete the staged files of every attempt of an ended job."""
-        self._objects.delete_folder(S3Uri(self._bucket, f"{STAGING_PREFIX}{job.job_id}/"))
+    def clean_up(self, manifest: Manifest) -> None:
+        """Delete the staged files. Leftovers of lost attempts go by the bucket's lifecycle rule."""
+        staging = self._staging(manifest.job_id, manifest.attempt)
+        self._objects.delete_all(staging.child(file.key) for file in manifest.files)
 
     def _staging(self, job_id: str, attempt: int) -> S3Uri:
         return S3Uri(self._bucket, f"{STAGING_PREFIX}{job_id}/{attempt}/")
@@ -78,3 +84,7 @@ class Publication:
 def manifest_uri(bucket: str, job_id: str, attempt: int) -> S3Uri:
     """Return where an attempt's manifest is kept, whatever happens to the target folder later."""
     return S3Uri(bucket, f"{MANIFESTS_PREFIX}{job_id}/{attempt}.json")
+
+
+def _content(manifest: Manifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode()

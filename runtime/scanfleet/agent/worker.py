@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 NORMAL_FIRST_EVERY = 4
 """Every fourth look takes normal priority first, so that a stream of high-priority jobs cannot starve it."""
 REPORT_INTERVAL = timedelta(seconds=5)
+REPORTS_APART_SECONDS = 0.5
+"""A change of the running jobs is reported at once, but never more often than this."""
 MAX_BACK_OFF_SECONDS = 30.0
 NO_WAIT = timedelta()
 
@@ -124,13 +126,12 @@ class Worker:
         return not self._stopping.is_set()
 
     def _next_message(self) -> Message | None:
-        """Look at both queues, the first without waiting; see NORMAL_FIRST_EVERY."""
+        """Look at the high-priority queue, then wait at the normal one; see NORMAL_FIRST_EVERY."""
         self._looks += 1
-        is_normals_turn = self._looks % NORMAL_FIRST_EVERY == 0
-        first = Priority.NORMAL if is_normals_turn else Priority.HIGH
-        return self._receive(first, NO_WAIT) or self._receive(
-            Priority.HIGH if is_normals_turn else Priority.NORMAL, self._receive_wait
-        )
+        if self._looks % NORMAL_FIRST_EVERY == 0:
+            # Without waiting at either: only the queue where most jobs arrive is worth a wait.
+            return self._receive(Priority.NORMAL, NO_WAIT) or self._receive(Priority.HIGH, NO_WAIT)
+        return self._receive(Priority.HIGH, NO_WAIT) or self._receive(Priority.NORMAL, self._receive_wait)
 
     def _receive(self, priority: Priority, wait: timedelta) -> Message | None:
         return self._tools.queues.receive(
@@ -200,6 +201,7 @@ class Worker:
                 self._directory.put(self.report())
             except Unavailable as error:
                 log.warning("report not written: %s", error, extra={"action": "report_failed"})
+            self._stopping.wait(REPORTS_APART_SECONDS)
             self._report_due.wait(REPORT_INTERVAL.total_seconds())
         try:
             self._directory.remove(self._agent_id)
