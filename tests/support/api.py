@@ -120,7 +120,7 @@ class RunningApi:
     def report_agent(self, **facts: Any) -> None:
         """Put an agent into service."""
         defaults = {"agent_id": "agent-1", "pool": Pool.LINUX_CPU, "slots": 2, "busy": 0}
-        times = {"started_at": self.clock.now - 60, "seen_at": self.clock.now}
+        times = {"started_at": self.clock() - 60, "seen_at": self.clock()}
         self.services.agents.put(AgentReport(**(defaults | times | facts)))
 
     def messages(self, pool: Pool = Pool.LINUX_CPU) -> int:
