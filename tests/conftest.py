@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Take AWS and Scanfleet settings out of the environment, before any test module is imported."""
+def prepare_environment() -> None:
+    """Take AWS and Scanfleet settings out of the environment, and say where Node.js is."""
     for name in [n for n in os.environ if n.startswith(("AWS_", "SCANFLEET_"))]:
         del os.environ[name]
     os.environ |= {
@@ -21,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
     node = ROOT / ".venv" / "bin" / "node"
     if node.exists():
         os.environ["JSII_NODE"] = str(node)
+
+
+prepare_environment()  # now: pytest imports tests/synth/conftest.py, and with it the CDK, right after this file
 
 
 @pytest.hookimpl(tryfirst=True)
