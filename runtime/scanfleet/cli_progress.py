@@ -36,7 +36,7 @@ def job_progress(out: Output) -> Iterator["OnChange"]:
         task = bar.add_task("queued", total=100)
 
         def show(job: "JobInfo") -> None:
-            bar.update(task, description=_step(job), completed=job.progress_percent)
+            bar.update(task, description=_step(job), completed=job.progress_percent, refresh=True)
 
         yield show
 

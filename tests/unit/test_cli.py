@@ -19,9 +19,10 @@ from scanfleet.cli import app
 from scanfleet.cli_jobs import STATUS_FILTERS
 from scanfleet.cli_options import parse_duration, parse_settings, parse_tags
 from scanfleet.cli_output import ExitCode, exit_code_of
-from scanfleet.client import DownloadRefused, UnexpectedAnswer
+from scanfleet.client import DEFAULT_URL, DownloadRefused, Scanfleet, UnexpectedAnswer
 from scanfleet.errors import ConfigurationError, LeaseLost
 from scanfleet.jobs import JobState, new_job_id
+from scanfleet.settings import ClientSettings
 from tests.support.standin import FAILING, STEPS, Standin, running_standin
 
 SOURCE, TARGET = "s3://data/scans/", "s3://data/result/"
@@ -309,6 +310,33 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(service: Standin) -> None:
     assert job["status"] == "processing"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals")
+def test_a_terminal_gets_a_live_bar_with_the_stage(service: Standin) -> None:
+    import pty
+
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from scanfleet.cli import main; main()", "submit", SOURCE, TARGET, "--wait"],
+        env={**os.environ, "SCANFLEET_URL": service.url, "TERM": "xterm", "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=end,
+    )
+    os.close(end)
+    drawn = b""
+    with open(terminal, "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor has no path
+        try:
+            while piece := stream.read(4096):
+                drawn += piece
+        except OSError:
+            pass  # what Linux answers once the other end is closed
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    for part in ("processing, align", "━", "40%", "completed", "100%"):
+        assert part in drawn.decode()
+    assert b"\x1b" not in out, "stdout is a pipe"
+
+
 def test_asking_for_a_status_imports_nothing_heavy(service: Standin) -> None:
     script = "import sys; from scanfleet.cli import app; app(['status', 'X'], standalone_mode=False)"
     heavy = "boto3 botocore numpy scipy PIL fastapi small_gicp"
@@ -334,6 +362,10 @@ def test_version_and_help_are_there(cli: Cli) -> None:
     assert "Exit codes" in cli("--help").stdout
 
 
+def test_the_address_is_the_same_by_default_everywhere() -> None:
+    assert ClientSettings().url == DEFAULT_URL
+
+
 # --- The documentation -----------------------------------------------------------------------------------
 
 
@@ -348,3 +380,10 @@ def test_every_verb_option_and_exit_code_is_documented(repo_root: Path) -> None:
             assert option in text, (verb, option)
     for code in ExitCode:
         assert re.search(rf"^\| {code.value} \|", text, re.M), code
+
+
+def test_every_method_of_the_client_is_documented(repo_root: Path) -> None:
+    text = (repo_root / "docs" / "python-client.md").read_text(encoding="utf-8")
+
+    methods = {name for name in vars(Scanfleet) if not name.startswith("_")} - {"close"}
+    assert not [name for name in methods if f"`{name}(" not in text]
