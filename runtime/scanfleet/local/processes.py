@@ -139,6 +139,10 @@ class Processes:
         if self._on_death:
             self._on_death(death)
 
+    def running(self) -> tuple[Child, ...]:
+        """Return the children that have not ended, in the order of their start."""
+        return tuple(child for child in self._children if not child.ended.is_set())
+
     def wait_for_death(self, timeout: timedelta | None = None) -> Death | None:
         """Return the first child that ended unasked, or None after the timeout (None waits for ever)."""
         self._died.wait(timeout.total_seconds() if timeout else None)
