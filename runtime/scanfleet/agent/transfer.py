@@ -12,9 +12,10 @@ from pathlib import Path
 from botocore.credentials import Credentials
 
 from scanfleet.agent.safe_paths import check_keys, local_path
-from scanfleet.agent.transfer_crew import Crew, OnBytes, ShouldStop, TransferStopped, as_job_failure
+from scanfleet.agent.transfer_crew import Crew, OnBytes, ShouldStop, TransferStopped
 from scanfleet.agent.transfer_download import Wanted, remove_parts, tasks_for
 from scanfleet.agent.transfer_http import Endpoint, Signer, tls_context
+from scanfleet.agent.transfer_list import list_folder
 from scanfleet.agent.transfer_upload import Upload, files_below
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, PublishedFile
@@ -106,12 +107,13 @@ class Transfer:
         return upload.stored
 
     def _list(self, source: S3Uri, should_stop: ShouldStop) -> list[StoredObject]:
-        objects = []
-        with as_job_failure():
-            for one in self._store.list_folder(source):
-                objects.append(one)
-                if len(objects) % 1000 == 0 and should_stop():
-                    raise TransferStopped("the transfer was stopped")
+        objects: list[StoredObject] = []
+        self._crew(source).run(
+            [lambda worker: objects.extend(list_folder(worker, source))],
+            total_bytes=0,
+            on_bytes=lambda *_: None,
+            should_stop=should_stop,
+        )
         if not objects:
             raise JobFailure(FailureClass.BAD_INPUT, f"the source folder {source} is empty or does not exist")
         return objects

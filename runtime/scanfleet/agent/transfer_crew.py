@@ -64,10 +64,12 @@ class Worker:
         sha256: str = EMPTY_SHA256,
         body: bytes | memoryview = b"",
         more: Callable[[], Iterator[memoryview]] | None = None,
+        named: S3Uri | None = None,
     ) -> Answer:
         """Return S3's answer to one request, successful; its body is still to be read.
 
-        more: yields the rest of the request's body, piece by piece. Raises OSError where another try may
+        more: yields the rest of the request's body, piece by piece. named: what a failure calls it, if not by
+        `uri`. Raises OSError where another try may
         help and JobFailure where none will.
         """
         head = self._crew.signer.request_head(method, uri.key, query, headers or {}, sha256)
@@ -76,7 +78,7 @@ class Worker:
             self._send_rest(more())
         answer = self.connection.finish(method)
         if not answer.is_success:
-            raise _error_of(answer, uri)
+            raise _error_of(answer, named or uri)
         return answer
 
     def _send_rest(self, pieces: Iterator[memoryview]) -> None:
@@ -262,7 +264,7 @@ def _error_of(answer: Answer, uri: S3Uri) -> Exception:
         return _Busy(f"S3 is busy ({said})")
     if answer.status == 404 and code != "NoSuchUpload":
         what = "bucket" if code == "NoSuchBucket" else "object"
-        return JobFailure(FailureClass.BAD_INPUT, f"{uri}: there is no such {what} any more")
+        return JobFailure(FailureClass.BAD_INPUT, f"{uri}: there is no such {what}")
     if answer.status == 412:
         return JobFailure(FailureClass.TRANSFER, f"{uri}: the object changed while it was downloaded")
     return JobFailure(FailureClass.TRANSFER, f"{uri}: S3 refused it ({said})")

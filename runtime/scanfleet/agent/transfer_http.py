@@ -11,10 +11,10 @@ import hashlib
 import hmac
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BufferedReader
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
 READ_BUFFER_BYTES = 64 * 1024
-MAX_ERROR_BODY_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 16 * 1024**2
+"""Of an error or a page of a listing: 1,000 keys of 1,024 bytes, each up to three times as long encoded."""
 MAX_LINE_BYTES = 64 * 1024
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -89,10 +90,12 @@ class Signer:
 
         query: canonical, that is sorted and percent-encoded. headers: lower-case names; all are signed.
         """
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         # Frozen: a refresh between reading the secret and the token would mix two identities.
         identity = self._credentials.get_frozen_credentials()
-        path = f"{self._endpoint.base_path}/{quote(key, safe='/~')}"
+        path = (
+            f"{self._endpoint.base_path}/{quote(key, safe='/~')}" if key else self._endpoint.base_path or "/"
+        )
         signed = {
             **headers,
             "host": self._endpoint.host_header,
@@ -156,21 +159,23 @@ class Answer:
         return count
 
     def read_all(self) -> bytes:
-        """Return a small body (an error's, say); more than 64 KiB is an error of its own."""
+        """Return a body that is text: an error, a page of a listing."""
         if self._is_chunked:
             return self._read_chunks()
-        if self._left > MAX_ERROR_BODY_BYTES:
-            raise BrokenAnswer("the answer is too large to be an error message")
+        if self._left > MAX_TEXT_BYTES:
+            raise BrokenAnswer("the answer is too large to be a text")
         body = self._reader.read(self._left)
-        self._left -= len(body)
+        if len(body) < self._left:
+            raise BrokenAnswer("the connection ended before the body did")
+        self._left = 0
         return body
 
     def _read_chunks(self) -> bytes:
         body = bytearray()
         while True:
             size = int(self._reader.readline(MAX_LINE_BYTES).split(b";")[0], 16)
-            if len(body) + size > MAX_ERROR_BODY_BYTES:
-                raise BrokenAnswer("the answer is too large to be an error message")
+            if len(body) + size > MAX_TEXT_BYTES:
+                raise BrokenAnswer("the answer is too large to be a text")
             body += self._reader.read(size)
             while (line := self._reader.readline(MAX_LINE_BYTES)) not in (b"\r\n", b""):
                 if size:
@@ -260,12 +265,13 @@ def _read_head(reader: BufferedReader) -> tuple[int, dict[str, str]]:
     words = first.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
         raise BrokenAnswer(f"not an HTTP answer: {first[:60]!r}")
-    headers: dict[str, str] = {}
-    while True:
-        line = reader.readline(MAX_LINE_BYTES)
-        if line in (b"\r\n", b"\n"):
-            return int(words[1]), headers
+    lines = []
+    while (line := reader.readline(MAX_LINE_BYTES)) not in (b"\r\n", b"\n"):
         if not line:
             raise BrokenAnswer("the connection was closed within the headers")
-        name, _, value = line.partition(b":")
-        headers[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+        lines.append(line)
+    headers: dict[str, str] = {}
+    for text in b"".join(lines).decode("latin-1").splitlines():
+        name, _, value = text.partition(":")
+        headers[name.lower()] = value.strip()
+    return int(words[1]), headers
