@@ -39,11 +39,13 @@ def fail(api: RunningApi, job_id: str, failure_class=FailureClass.BAD_INPUT, rea
     return api.services.store.fail(lease, api.services.store.failure(lease, failure_class, reason, 3))
 
 
-def complete(api: RunningApi, job_id: str, files: int = 2) -> None:
+def complete(api: RunningApi, job_id: str, files: int = 2, folder: str = "") -> None:
     lease = api.take(job_id)
     for state in (JobState.PROCESSING, JobState.UPLOADING):
         lease = api.services.store.advance(lease, state)
-    published = tuple(PublishedFile(key=f"{n}.ply", size_bytes=n, sha256="0" * 64) for n in range(files))
+    published = tuple(
+        PublishedFile(key=f"{folder}{n}.ply", size_bytes=n, sha256="0" * 64) for n in range(files)
+    )
     manifest = Manifest(
         job_id=job_id, attempt=1, processor="ply", target_uri=lease.job.target_uri, files=published
     )
@@ -124,6 +126,16 @@ def test_a_long_manifest_is_cut_and_says_so(api):
     assert result["files"] == 1001
     assert len(result["manifest"]["files"]) == 1000
     assert result["manifest"]["is_truncated"] is True
+
+
+def test_a_manifest_of_long_names_is_cut_to_what_lambda_can_answer(api):
+    job_id = api.submit("a")
+    complete(api, job_id, files=1000, folder="x" * 1000 + "/")
+
+    answer = api.http.get(f"/job/{job_id}")
+
+    assert len(answer.content) < 600_000
+    assert answer.json()["result"]["manifest"]["is_truncated"] is True
 
 
 def test_a_result_whose_manifest_is_no_longer_kept_is_still_shown(api):

@@ -1,6 +1,7 @@
 """Submitting jobs: what is accepted, what comes back, and what a bad request is told."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -427,3 +428,41 @@ def test_a_refused_request_leaves_no_job_and_no_message(api):
 
     assert api.http.get("/jobs?status=all", headers=as_owner("nobody")).json()["jobs"] == []
     assert api.messages() == before
+
+
+@pytest.mark.parametrize("path", ["/process", "/jobs"])
+@pytest.mark.parametrize("where", ["top", "settings", "tags"])
+def test_a_body_full_of_unknown_keys_gets_a_short_answer(api, good, path, where):
+    many = {f"key {n}": n for n in range(40_000)}
+    body = many if where == "top" else {where: many}
+
+    folders = good if path == "/process" else {"source": good[SOURCE], "target": good[TARGET]}
+
+    answer = api.http.post(path, json=folders | body)
+
+    assert problem(answer, 422)["errors"]
+    assert len(answer.content) < 64_000
+
+
+def test_an_endless_key_is_cut_in_the_answer(api):
+    answer = api.http.post("/jobs", json={"k" * 900_000: 1})
+
+    problem(answer, 422)
+    assert len(answer.content) < 10_000
+
+
+def test_many_requests_with_one_key_at_the_same_time_make_one_job(api, good):
+    headers = {"Idempotency-Key": "storm"} | as_owner("stormy")
+
+    def post(_):
+        return api.http.post("/process", json=good, headers=headers)
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(post, range(16)))
+
+    # A 503 asks the client to come again: the other request's write was just under way.
+    assert {answer.status_code for answer in answers} <= {202, 503}
+    made = {answer.json()["job_id"] for answer in answers if answer.status_code == 202}
+    listed = api.http.get("/jobs", headers=as_owner("stormy")).json()["jobs"]
+    assert [job["job_id"] for job in listed] == list(made)
+    assert len(made) == 1

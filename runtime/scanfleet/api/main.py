@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 EXIT_MISCONFIGURED = 2
 GRACE_SECONDS = 5
+REQUEST_THREADS = 40
+"""Handlers run in this many threads at most. Source: AnyIO documentation, "Working with threads"."""
 
 
 def main() -> None:
@@ -35,7 +37,9 @@ def main() -> None:
         raise SystemExit(EXIT_MISCONFIGURED) from error
     configure_logging("api", settings.log_level)
     processors = known_processors(settings)
-    services = services_over(build_clients(), settings, processors=processors, clock=time.time)
+    services = services_over(
+        build_clients(max_connections=REQUEST_THREADS), settings, processors=processors, clock=time.time
+    )
     config = uvicorn.Config(
         create_app(services, settings),
         log_config=None,

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +23,7 @@ from scanfleet.errors import (
     NotFound,
     ScanfleetError,
     Unavailable,
+    shorten,
 )
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_KEY = "scanfleet.request_id"
 RETRY_AFTER_SECONDS = 1
+MAX_ERRORS_SHOWN = 50
+"""Of one problem: a body may hold 100,000 unknown keys, and its answer must stay small."""
+MAX_DETAIL_LENGTH = 1000
 
 
 class ProblemType(StrEnum):
@@ -110,14 +114,20 @@ def problem_response(
         type=str(kind),
         title=title,
         status=status,
-        detail=detail,
+        detail=shorten(detail, MAX_DETAIL_LENGTH),
         instance=scope.get("path", ""),
         request_id=scope.get(REQUEST_ID_KEY, ""),
-        errors=[FieldProblem(**asdict(error)) for error in errors or []],
+        errors=[_shown(error) for error in (errors or [])[:MAX_ERRORS_SHOWN]],
     )
     # ASCII escapes: a lone surrogate in a value that a problem repeats has no UTF-8 form.
     body = json.dumps(problem.model_dump()).encode()
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _shown(error: FieldError) -> FieldProblem:
+    return FieldProblem(
+        field=shorten(error.field), message=shorten(error.message), value=error.value, allowed=error.allowed
+    )
 
 
 async def _on_scanfleet_error(request: Request, error: Exception) -> Response:

@@ -26,6 +26,7 @@ from scanfleet.settings import ApiSettings
 log = logging.getLogger(__name__)
 
 MAX_SETTINGS_BYTES = 64 * 1024
+MAX_SETTINGS = 256
 MAX_TIME_LIMIT_SECONDS = 24 * 3600
 MAX_TAGS = 20
 KEYS_LOOKED_AT = 10_000
@@ -194,10 +195,10 @@ class Submitter:
             errors.found.append(inside)
         processor = errors.attempt(lambda: self._processor(request.processor))
         settings: dict[str, Any] | None = None
-        if processor is not None:
+        errors.attempt(lambda: _check_settings_size(request.settings))
+        if processor is not None and len(request.settings) <= MAX_SETTINGS:
             validate = processor.validate_settings
             settings = errors.attempt(lambda: validate(request.settings), prefix=names.settings_prefix)
-        errors.attempt(lambda: _check_settings_size(request.settings))
         tags = errors.attempt(lambda: _checked_tags(request.tags))
         errors.raise_any()
         assert source
@@ -273,6 +274,9 @@ def fingerprint(raw: Mapping[str, Any], *, kind: str) -> str:
 
 
 def _check_settings_size(settings: Mapping[str, Any]) -> None:
+    if len(settings) > MAX_SETTINGS:
+        allowed = f"at most {MAX_SETTINGS} keys"
+        raise InvalidRequest.of("settings", "have too many keys", value=len(settings), allowed=allowed)
     size = len(json.dumps(settings, separators=(",", ":")))
     if size > MAX_SETTINGS_BYTES:
         allowed = f"at most {MAX_SETTINGS_BYTES} bytes of JSON"
@@ -281,9 +285,9 @@ def _check_settings_size(settings: Mapping[str, Any]) -> None:
 
 def _checked_tags(tags: Mapping[str, Any]) -> dict[str, str]:
     allowed = f"text of at most {_TAG_VALUE_LENGTH} printable characters"
-    errors = _Errors()
     if len(tags) > MAX_TAGS:
-        errors.found.append(FieldError("tags", "too many tags", str(len(tags)), f"at most {MAX_TAGS}"))
+        raise InvalidRequest.of("tags", "too many tags", value=len(tags), allowed=f"at most {MAX_TAGS}")
+    errors = _Errors()
     for key, value in tags.items():
         if not _TAG_KEY.fullmatch(key):
             errors.found.append(

@@ -3,11 +3,15 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from scanfleet.errors import FieldError, InvalidRequest, shorten
+
+MAX_ERRORS = 50
+"""Finding the nearest known name takes a while, and a body may hold 100,000 unknown ones."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,7 +34,7 @@ def field_errors(
 
     drop_first: FastAPI's locations start with "query", "path" or "header", which the field's name does not.
     """
-    return [_field_error(one, known, drop_first=drop_first) for one in found]
+    return [_field_error(one, known, drop_first=drop_first) for one in islice(found, MAX_ERRORS)]
 
 
 def _field_error(one: Mapping[str, Any], known: Sequence[str], *, drop_first: bool) -> FieldError:

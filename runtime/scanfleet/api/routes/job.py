@@ -9,13 +9,15 @@ from scanfleet.api.schemas import JobDetail, ManifestPage, Result, durations_so_
 from scanfleet.api.services import Services, ServicesDep, SettingsDep
 from scanfleet.api.waiting import why_waiting
 from scanfleet.errors import Conflict, NotFound
-from scanfleet.jobs import Job, JobState, Manifest
+from scanfleet.jobs import Job, JobState, Manifest, PublishedFile
 from scanfleet.objects import S3Uri
 from scanfleet.settings import ApiSettings
 
 router = APIRouter(prefix="/job/{job_id}", tags=["jobs"])
 
 FILES_SHOWN = 1000
+MANIFEST_BYTES_SHOWN = 512 * 1024
+"""Keys may have 1,024 bytes each, and an ALB takes 1 MB from a Lambda target."""
 CANCEL_TRIES = 3
 """A queued job may be taken, and a taken one requeued, between our look and our write; then look again."""
 
@@ -104,4 +106,14 @@ def _manifest(kept: S3Uri, services: Services) -> ManifestPage | None:
         manifest = Manifest.model_validate_json(services.objects.get_bytes(kept))
     except NotFound:
         return None
-    return ManifestPage(files=manifest.files[:FILES_SHOWN], is_truncated=len(manifest.files) > FILES_SHOWN)
+    shown = _first_files(manifest.files)
+    return ManifestPage(files=shown, is_truncated=len(manifest.files) > len(shown))
+
+
+def _first_files(files: tuple[PublishedFile, ...]) -> tuple[PublishedFile, ...]:
+    size = 0
+    for index, file in enumerate(files[:FILES_SHOWN]):
+        size += len(file.model_dump_json().encode())
+        if size > MANIFEST_BYTES_SHOWN:
+            return files[:index]
+    return files[:FILES_SHOWN]

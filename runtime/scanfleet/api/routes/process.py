@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
@@ -18,6 +19,8 @@ from scanfleet.processors.medit_settings import KEYS, SOURCE_KEY, TARGET_KEY
 router = APIRouter(tags=["jobs"])
 
 NAMES = FieldNames(source=SOURCE_KEY, target=TARGET_KEY, settings_prefix="")
+NAMES_LOOKED_AT = 100
+"""More than the program has keys; a body may hold 100,000."""
 EXAMPLE = {
     SOURCE_KEY: "s3://scans/uploads/local/case-7/",
     TARGET_KEY: "s3://scans/uploads/local/case-7-result/",
@@ -98,7 +101,7 @@ def _job_request(body: Mapping[str, Any]) -> JobRequest:
 
 
 def _misspelled(key: str, body: Mapping[str, Any]) -> str:
-    unknown = [name for name in body if name not in KEYS]
+    unknown = [name for name in islice(body, NAMES_LOOKED_AT) if name not in KEYS]
     found = difflib.get_close_matches(key.lower(), [name.lower() for name in unknown], n=1, cutoff=0.7)
     given = next((name for name in unknown if found and name.lower() == found[0]), None)
     return "" if given is None else f"; {shown(given)} is given: is that the key meant?"
