@@ -34,12 +34,13 @@ class Matches:
     """Suggested correspondences, most trusted first.
 
     `source`, `target` (m,) indices of surface points; `sign` (m,) +1 or -1: how the target's normal has to
-    be turned to agree with the source's.
+    be turned to agree with the source's; `likeness` ranks pairs of scans: how many points found their like.
     """
 
     source: Indices
     target: Indices
     sign: Points
+    likeness: float
 
 
 def describe(surface: Surface, *, radius: float, limit: int) -> Described:
@@ -53,14 +54,15 @@ def describe(surface: Surface, *, radius: float, limit: int) -> Described:
     return Described(index=index, features=features[index], flipped=_flip(features[index]))
 
 
-def match(source: Described, target: Described, *, both_signs: bool, limit: int) -> Matches:
-    """Return at most `limit` correspondences: mutual nearest descriptors first, then one-sided ones."""
+def match(source: Described, target: Described, *, limit: int) -> Matches:
+    """Return at most `limit` correspondences: mutual nearest descriptors first, then one-sided ones.
+
+    Each descriptor is compared in both senses of the normals: their signs are a guess.
+    """
     likeness = source.features @ target.features.T
-    sign = np.ones_like(likeness)
-    if both_signs:
-        opposite = source.features @ target.flipped.T
-        sign = np.where(opposite > likeness, np.float32(-1), np.float32(1))
-        likeness = np.maximum(likeness, opposite)
+    opposite = source.features @ target.flipped.T
+    is_opposite = opposite > likeness
+    np.maximum(likeness, opposite, out=likeness)
     forward = likeness.argmax(axis=1)
     backward = likeness.argmax(axis=0)
     rows = np.concatenate([np.arange(len(forward)), backward])
@@ -71,8 +73,12 @@ def match(source: Described, target: Described, *, both_signs: bool, limit: int)
     keep = np.flatnonzero(mutual | one_sided)
     keep = keep[np.argsort(-rank[keep], kind="stable")[:limit]]
     rows, columns = rows[keep], columns[keep]
+    alike = np.sort(likeness[rows, columns] * mutual[keep])[::-1][:200]
     return Matches(
-        source=source.index[rows], target=target.index[columns], sign=sign[rows, columns].astype(np.float64)
+        source=source.index[rows],
+        target=target.index[columns],
+        sign=np.where(is_opposite[rows, columns], -1.0, 1.0),
+        likeness=float(alike.sum()),
     )
 
 

@@ -46,3 +46,17 @@ def refusal(e: Evidence, gate: Gate, *, fine_voxel: float) -> str | None:
         (e.firmness < gate.firmness, "the common surface can slide: it does not fix the pose"),
     ]
     return next((reason for failed, reason in checks if failed), None)
+
+
+def hopeless(e: Evidence, gate: Gate, *, fine_voxel: float) -> str | None:
+    """Return why not even further refinement can make the evidence do; None when it might."""
+    loose = replace(
+        gate,
+        overlap=gate.overlap / 2,
+        agreement=gate.agreement - 0.2,
+        intrusion=0.1,
+        noise_times=2 * gate.noise_times,
+        rms_voxels=0.6,
+        firmness=gate.firmness / 2,
+    )
+    return refusal(e, loose, fine_voxel=fine_voxel)

@@ -111,9 +111,7 @@ class _DensityLaw:
         return result
 
 
-def _descend(
-    law: _DensityLaw, low: Points, high: Points, rng: np.random.Generator
-) -> tuple[Points, float]:
+def _descend(law: _DensityLaw, low: Points, high: Points, rng: np.random.Generator) -> tuple[Points, float]:
     """Return the place of least misfit and the misfit, from many starts inside and around the scan's box."""
     extent = float((high - low).max())
     starts = np.concatenate(

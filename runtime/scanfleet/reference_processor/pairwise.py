@@ -61,15 +61,15 @@ class _Contact:
 
 
 def refine(
-    source: Prepared, target: Prepared, initial: Points, *, reaches: tuple[tuple[int, float], ...]
+    source: Prepared, target: Prepared, initial: Points, *, reaches: tuple[tuple[int, float, int], ...]
 ) -> Points:
-    """Return `initial` improved by GICP, once for each (level, correspondence reach in coarse voxels).
+    """Return `initial` improved by GICP, once for each (level, reach in coarse voxels, most iterations).
 
     Source: Segal, Haehnel, Thrun 2009, "Generalized-ICP"; small_gicp (Koide 2024). One thread: with more,
     sums are added in any order and a run cannot be repeated exactly.
     """
     transform = initial
-    for level, reach in reaches:
+    for level, reach, iterations in reaches:
         result = small_gicp.align(
             target.levels[level].cloud,
             source.levels[level].cloud,
@@ -77,7 +77,7 @@ def refine(
             transform,
             max_correspondence_distance=reach,
             num_threads=1,
-            max_iterations=20,
+            max_iterations=iterations,
             rotation_epsilon=1e-4,
             translation_epsilon=1e-3,
         )

@@ -16,12 +16,12 @@ from scanfleet.reference_processor.downsample import (
     voxel_means,
 )
 from scanfleet.reference_processor.features import Described, describe
+from scanfleet.reference_processor.line_of_sight import Viewpoint, find_viewpoint
 from scanfleet.reference_processor.scale import Scale, local_origin
 from scanfleet.reference_processor.scan import Scan
-from scanfleet.reference_processor.line_of_sight import Viewpoint, find_viewpoint
 
 FEATURE_RADIUS = 5.0
-KEY_POINTS = 3_000
+KEY_POINTS = 2_500
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Prepared:
     """One scan inside the registration; lengths are coarse voxels, positions relative to `origin`.
 
     `origin` (3,) in scan units; `fine_voxel` edge of the fine grid; `levels` clouds for GICP: coarse,
-    middle (geometric mean), fine; `roughness` of the fine surface; `viewpoint`: where it was seen from, or None.
+    middle (geometric mean), fine; `roughness` of the fine surface; `viewpoint`: where it was seen from.
     """
 
     origin: Points

@@ -8,13 +8,16 @@ from itertools import combinations
 import numpy as np
 
 from scanfleet.reference_processor.downsample import Points
+from scanfleet.reference_processor.features import Matches, match
 from scanfleet.reference_processor.gate import Gate
 from scanfleet.reference_processor.pairwise import judge
 from scanfleet.reference_processor.posegraph import CONTRADICTION, Edge, connected, misplacement, optimise
 from scanfleet.reference_processor.prepare import Prepared, prepare
 from scanfleet.reference_processor.scale import Scale, common_scale
 from scanfleet.reference_processor.scan import Scan
-from scanfleet.reference_processor.search import Fit, Proposal, check, propose, settle, sharpen
+from scanfleet.reference_processor.search import Fit, check, propose, settle
+
+MATCHES = 1_000
 
 
 class Verdict(StrEnum):
@@ -122,21 +125,26 @@ def _connect(
     force_global: bool,
     on_progress: Callable[[float], None],
 ) -> list[_Tried]:
-    """Return the pairs tried, most promising first, until no pair is left that would join two groups."""
-    pairs = list(combinations(range(len(prepared)), 2))
-    proposals: dict[tuple[int, int], list[Proposal]] = {}
-    for k, (j, i) in enumerate(pairs):
-        guesses = [] if force_global else [_as_delivered(prepared[i], prepared[j], scale)]
-        proposals[i, j] = propose(prepared[i], prepared[j], guesses=guesses)
-        on_progress(20.0 + 40.0 * (k + 1) / len(pairs))
-    order = sorted(proposals, key=lambda p: -(proposals[p][0].mark if proposals[p] else -2.0))
+    """Return the pairs tried, most alike first, until no pair is left that would join two groups.
+
+    A pair inside a group is left to the closing of loops, which knows its pose already; a pair between two
+    groups is never left out, for it may be the only connection.
+    """
+    pairs = [(i, j) for j, i in combinations(range(len(prepared)), 2)]
+    matches: dict[tuple[int, int], Matches] = {}
+    for k, (i, j) in enumerate(pairs):
+        matches[i, j] = match(prepared[i].described, prepared[j].described, limit=MATCHES)
+        on_progress(20.0 + 15.0 * (k + 1) / len(pairs))
+    order = sorted(pairs, key=lambda p: -matches[p].likeness)
     tried: list[_Tried] = []
     for k, (i, j) in enumerate(order):
-        on_progress(60.0 + 25.0 * (k + 1) / len(order))
-        edges = _edges(tried)
-        if any(i in g and j in g for g in connected(len(prepared), edges)):
+        on_progress(35.0 + 50.0 * (k + 1) / len(order))
+        if any(i in g and j in g for g in connected(len(prepared), _edges(tried))):
             continue
-        fit = settle(prepared[i], prepared[j], proposals[i, j], gate)
+        prior = None if force_global else _as_delivered(prepared[i], prepared[j], scale)
+        guesses = [] if prior is None else [prior]
+        proposals = propose(prepared[i], prepared[j], matches.pop((i, j)), guesses=guesses)
+        fit = settle(prepared[i], prepared[j], proposals, gate, prior=prior)
         if fit is not None:
             tried.append(_Tried(i, j, fit))
     return tried
@@ -154,8 +162,7 @@ def _close_loops(prepared: Sequence[Prepared], tried: list[_Tried], gate: Gate) 
             predicted = np.linalg.inv(poses[j]) @ poses[i]
             if judge(prepared[i], prepared[j], predicted).overlap < gate.overlap / 2:
                 continue
-            transform = sharpen(prepared[i], prepared[j], predicted)
-            result[i, j] = _Tried(i, j, check(prepared[i], prepared[j], transform, gate))
+            result[i, j] = _Tried(i, j, check(prepared[i], prepared[j], predicted, gate))
     return list(result.values())
 
 
@@ -171,7 +178,8 @@ def _consistent(count: int, tried: list[_Tried]) -> tuple[list[_Tried], Points]:
         bad = (worst[1].source, worst[1].target)
         reason = f"contradicts the other pairs by {worst[0]:.1f} coarse voxels"
         tried = [
-            replace(t, fit=replace(t.fit, refused=reason)) if (t.source, t.target) == bad else t for t in tried
+            replace(t, fit=replace(t.fit, refused=reason)) if (t.source, t.target) == bad else t
+            for t in tried
         ]
 
 
