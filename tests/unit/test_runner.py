@@ -15,36 +15,16 @@ import pytest
 from scanfleet.agent.output import MAX_LINE_BYTES, ProgramLog, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopReason, StopRequest
-from scanfleet.contract import Pool
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
-from scanfleet.processors.base import Invocation, Processor
+from scanfleet.processors.base import Invocation
+from tests.support.scripted_program import ScriptedProcessor
 
 GENEROUS = timedelta(seconds=60)
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="the guardian is POSIX; Windows has Job Objects"
 )
-
-
-class ScriptProcessor(Processor):
-    """Reads our own line protocol."""
-
-    name = "script"
-    pool = Pool.LINUX_CPU
-    input_kinds = "anything"
-
-    def validate_settings(self, raw):
-        return dict(raw)
-
-    def accepts(self, key):
-        return True
-
-    def check_ready(self):
-        return None
-
-    def prepare(self, job, folders):
-        raise AssertionError("the tests start their own scripts")
 
 
 class Run:
@@ -65,7 +45,7 @@ class Run:
         try:
             self.runner.run(
                 invocation,
-                processor=ScriptProcessor(),
+                processor=ScriptedProcessor(),
                 program_log=self.log,
                 board=self.board,
                 stop=self.stop,
@@ -267,7 +247,7 @@ def test_progress_never_goes_back_and_stages_are_timed(tmp_path):
     now = [0.0]
     run = Run(tmp_path)
     run.board = ProgressBoard(lambda: now[0])
-    processor = ScriptProcessor()
+    processor = ScriptedProcessor()
 
     for at, line in (
         (0, "scanfleet_stage: read"),
