@@ -9,10 +9,16 @@ import subprocess
 import sys
 import threading
 import zlib
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from scanfleet.agent import transfer as transfer_module
 from scanfleet.agent import transfer_crew, transfer_download, transfer_upload
@@ -613,18 +619,18 @@ def test_a_session_token_travels_with_the_request_and_is_signed(monkeypatch, sto
     assert ";x-amz-security-token" in sent["authorization"]
 
 
-@pytest.fixture
-def strict_server(tmp_path):
-    """An S3 server that checks signatures: rclone's."""
+@contextmanager
+def rclone_s3(folder, *options):
+    """Serve the folder by an S3 server that checks signatures; yield its port."""
     program = Path(sys.executable).with_name("rclone")
     if not program.exists():
         pytest.skip("rclone is not installed")
-    (tmp_path / "served" / BUCKET).mkdir(parents=True)
+    (folder / BUCKET).mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    argv = [str(program), "--config=", "serve", "s3", str(tmp_path / "served"), f"--addr=127.0.0.1:{port}"]
-    server = subprocess.Popen([*argv, "--auth-key=KEY,right-secret", "--log-level=ERROR"])
+    argv = [str(program), "--config=", "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", *options]
+    server = subprocess.Popen([*argv, "--auth-key=KEY,right-secret", "--log-level=CRITICAL"])
     try:
         for _ in range(200):
             with socket.socket() as probe:
@@ -632,10 +638,61 @@ def strict_server(tmp_path):
                     break
             assert server.poll() is None
             threading.Event().wait(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield port
     finally:
         server.terminate()
         server.wait(10)
+
+
+@pytest.fixture
+def strict_server(tmp_path):
+    with rclone_s3(tmp_path / "served") as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for this machine that signs itself; returns the files of certificate and key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_over_https_only_a_trusted_server_is_spoken_to(monkeypatch, certificate, tmp_path, is_trusted):
+    data = os.urandom(3 * MIB)
+    write(tmp_path / "output", **{"a.ply": data})
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    with rclone_s3(tmp_path / "served", f"--cert={certificate[0]}", f"--key={certificate[1]}") as port:
+        clients = clients_for(
+            monkeypatch,
+            f"https://localhost:{port}",
+            AWS_ACCESS_KEY_ID="KEY",
+            AWS_SECRET_ACCESS_KEY="right-secret",
+        )
+        transfer = Transfer(ObjectStore(clients.s3), clients.credentials)
+
+        if not is_trusted:
+            with pytest.raises(JobFailure, match="self-signed certificate"):
+                upload(transfer, tmp_path / "output")
+            return
+        upload(transfer, tmp_path / "output")
+        download(transfer, tmp_path / "input", source=TARGET)
+
+    assert (tmp_path / "input" / "a.ply").read_bytes() == data
 
 
 def test_a_server_that_checks_signatures_accepts_ours(monkeypatch, strict_server, tmp_path):

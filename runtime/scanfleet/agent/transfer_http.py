@@ -252,10 +252,16 @@ class Connection:
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
-    """Return how to verify the endpoint, with boto3's certificate bundle; None where it is plain HTTP."""
+    """Return how to verify the endpoint; None where it is plain HTTP.
+
+    Trusted are the system's certificates and boto3's bundle: a fresh Windows fetches its roots only when its
+    own libraries first need them, and Python is none of those.
+    """
     if not endpoint.is_tls:
         return None
-    return ssl.create_default_context(cafile=get_cert_path(True))
+    context = ssl.create_default_context()
+    context.load_verify_locations(cafile=get_cert_path(True))
+    return context
 
 
 def _read_head(reader: BufferedReader) -> tuple[int, dict[str, str]]:
