@@ -212,6 +212,7 @@ async function drawJob(generation) {
   byId("retry").disabled = !RETRIABLE.has(job.status);
   drawFacts(job);
   drawFailures(job);
+  show("job-view", true);
   await Promise.all([drawFiles(job, generation), drawLog(job, generation)]);
 }
 
@@ -250,7 +251,7 @@ function open() {
   byId("log").textContent = "";
   byId("files").replaceChildren();
   show("list-view", view.jobId === null);
-  show("job-view", view.jobId !== null);
+  show("job-view", false); // until its first answer: what it shows is the job before
   tell(null);
   poll(view.generation);
 }
