@@ -23,7 +23,7 @@ def prepare_environment() -> None:
         os.environ["JSII_NODE"] = str(node)
 
 
-prepare_environment()  # now: pytest imports tests/synth/conftest.py, and with it the CDK, right after this file
+prepare_environment()  # now: right after this file pytest imports tests/synth/conftest.py, and so the CDK
 
 
 @pytest.hookimpl(tryfirst=True)
