@@ -37,7 +37,7 @@ test-fast: setup ## Unit and synth tests
 test-system: setup ## Tests with real processes and the emulator
 	@$(PYTEST) -q $(SPREAD) --ignore=tests/unit --ignore=tests/synth tests
 
-check: lint synth test-fast ## What CI asks: format, lint, types, a fully validated synth, unit and synth tests
+check: lint types synth test-fast ## What CI asks: format, lint, types, a fully validated synth, unit and synth tests
 
 lint: setup ## Format and lint, changing nothing
 	@$(BIN)/ruff format --check -q $(CODE)

@@ -139,7 +139,7 @@ def test_a_second_interrupt_while_stopping_kills_at_once(log_file):
     wait_for_text(log_file, "ready")
 
     # when the user interrupts while it is being stopped
-    interrupt = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    interrupt = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         processes.stop_all()

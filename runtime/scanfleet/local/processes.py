@@ -156,7 +156,7 @@ class Processes:
     def stop(self, *names: str) -> None:
         """Stop the named children side by side: ask, wait for the grace period, then kill their trees.
 
-        A KeyboardInterrupt meanwhile kills them at once and is raised on.
+        An interrupt meanwhile (a second Ctrl-C) kills every child at once and is raised on.
         """
         children = [child for child in self._children if child.name in names and not child.ended.is_set()]
         try:
@@ -168,7 +168,7 @@ class Processes:
                     child.tell(b"kill")
             for child in children:
                 child.ended.wait()
-        except KeyboardInterrupt:
+        except BaseException:
             self.kill_all()
             raise
         self._children = [child for child in self._children if child not in children]
