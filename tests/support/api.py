@@ -21,10 +21,10 @@ from scanfleet.api.services import Services, services_over
 from scanfleet.clients import Clients, build_clients
 from scanfleet.contract import Pool, Priority
 from scanfleet.jobs import Job
+from scanfleet.leases import Lease, Leases
 from scanfleet.processors import medit_settings
 from scanfleet.processors.base import AttemptFolders, Invocation, Processor
 from scanfleet.settings import ApiSettings
-from scanfleet.store import Lease
 from tests.support.cloud import create_job_table
 
 SESSION = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
@@ -111,9 +111,14 @@ class RunningApi:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job_id"])
 
+    @property
+    def leases(self) -> Leases:
+        """Return what agents write with, on the same clock."""
+        return Leases(self.clients.dynamodb, self.settings.job_table, clock=self.clock)
+
     def take(self, job_id: str, agent_id: str = "agent-1") -> Lease:
         """Take the job's lease, as an agent does."""
-        lease = self.services.store.take_lease(job_id, agent_id)
+        lease = self.leases.take(job_id, agent_id)
         assert isinstance(lease, Lease)
         return lease
 

@@ -19,6 +19,7 @@ from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import Clients
 from scanfleet.contract import Pool, Priority
 from scanfleet.jobs import Job, JobState, new_job_id
+from scanfleet.leases import Leases
 from scanfleet.objects import ObjectStore
 from scanfleet.queue import JobQueues
 from scanfleet.s3_uri import AllowedPrefixes, S3Uri
@@ -42,7 +43,8 @@ class TestFleet:
     def __init__(self, clients: Clients, queue_urls: dict[Pool, dict[Priority, str]], folder: Path) -> None:
         self.clients = clients
         self.folder = folder
-        self.store = JobStore(clients.dynamodb, TABLE, lease_seconds=FAST.lease.total_seconds())
+        self.store = JobStore(clients.dynamodb, TABLE)
+        self.leases = Leases(clients.dynamodb, TABLE, lease_seconds=FAST.lease.total_seconds())
         self.queues = JobQueues(clients.sqs, queue_urls)
         self.objects = ObjectStore(clients.s3)
         self.directory = AgentDirectory(clients.dynamodb, TABLE)
@@ -71,7 +73,7 @@ class TestFleet:
     def tools(self, scratch: Path, *, grace: float = 0.5) -> Tools:
         transfer = Transfer(self.objects, self.clients.credentials)
         return Tools(
-            store=self.store,
+            leases=self.leases,
             queues=self.queues,
             objects=self.objects,
             transfer=transfer,

@@ -11,8 +11,8 @@ from scanfleet import contract
 from scanfleet.clients import build_clients
 from scanfleet.contract import MANIFEST_NAME, Pool, Priority
 from scanfleet.jobs import FailureClass, JobState
+from scanfleet.leases import Lease
 from scanfleet.queue import Backlog
-from scanfleet.store import Lease
 from tests.support.cloud import create_job_table
 from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
 
@@ -191,7 +191,7 @@ def test_an_agent_that_lost_its_lease_kills_the_program_and_writes_nothing(fleet
             UpdateExpression="SET lease_expires_at = :past",
             ExpressionAttributeValues={":past": {"N": "1"}},
         )
-        taken = fleet.store.take_lease(job.job_id, "a2")
+        taken = fleet.leases.take(job.job_id, "a2")
         assert isinstance(taken, Lease)
         pid = int(marker.read_text())
         deadline = time.monotonic() + 20
@@ -212,14 +212,14 @@ def test_a_committed_attempt_is_published_by_the_next_agent_without_running_agai
 
     # The same, but the first agent died right after the commit.
     second = fleet.submit(settings={"exit_code": 1})
-    lease = fleet.store.take_lease(second.job_id, "dead")
+    lease = fleet.leases.take(second.job_id, "dead")
     assert isinstance(lease, Lease)
     output = fleet.folder / "output"
     output.mkdir()
     (output / "r.txt").write_text("from the dead agent")
     tools = fleet.tools(fleet.folder / "dead")
     tools.publication.stage(lease.job, output, on_bytes=lambda *_: None, should_stop=lambda: False)
-    fleet.store.commit(lease)
+    fleet.leases.commit(lease)
     with fleet.agent("a2"):
         published = fleet.await_state(second, COMPLETED, FAILED)
 

@@ -36,13 +36,13 @@ def detail_of(answer, status: int) -> str:
 
 def fail(api: RunningApi, job_id: str, failure_class=FailureClass.BAD_INPUT, reason="no scan"):
     lease = api.take(job_id)
-    return api.services.store.fail(lease, api.services.store.failure(lease, failure_class, reason, 3))
+    return api.leases.fail(lease, api.leases.failure(lease, failure_class, reason, 3))
 
 
 def complete(api: RunningApi, job_id: str, files: int = 2, folder: str = "") -> None:
     lease = api.take(job_id)
     for state in (JobState.PROCESSING, JobState.UPLOADING):
-        lease = api.services.store.advance(lease, state)
+        lease = api.leases.advance(lease, state)
     published = tuple(
         PublishedFile(key=f"{folder}{n}.ply", size_bytes=n, sha256="0" * 64) for n in range(files)
     )
@@ -51,8 +51,8 @@ def complete(api: RunningApi, job_id: str, files: int = 2, folder: str = "") -> 
     )
     key = f"{contract.MANIFESTS_PREFIX}{job_id}/1.json"
     api.put(key, manifest.model_dump_json().encode(), bucket=ARTIFACTS)
-    lease = api.services.store.commit(lease)
-    api.services.store.complete(lease, ResultSummary(attempt=1, files=files, size_bytes=1))
+    lease = api.leases.commit(lease)
+    api.leases.complete(lease, ResultSummary(attempt=1, files=files, size_bytes=1))
 
 
 # --- One job -----------------------------------------------------------------------------------------------
@@ -94,8 +94,8 @@ def test_timestamps_are_iso_8601_in_utc_and_null_until_they_happen(api):
 def test_a_running_job_shows_stage_and_progress_and_its_present_states_seconds(api):
     job_id = api.submit("a")
     api.clock.now += 5
-    lease = api.services.store.advance(api.take(job_id), JobState.PROCESSING)
-    api.services.store.renew(lease, progress_percent=42.5, stage="align")
+    lease = api.leases.advance(api.take(job_id), JobState.PROCESSING)
+    api.leases.renew(lease, progress_percent=42.5, stage="align")
     api.clock.now += 3
 
     job = get(api, job_id)
@@ -289,7 +289,7 @@ def test_a_finished_job_cannot_be_cancelled(api, end):
 
 def test_a_job_whose_results_are_being_published_cannot_be_cancelled(api):
     job_id = api.submit("a")
-    api.services.store.commit(api.services.store.advance(api.take(job_id), JobState.UPLOADING))
+    api.leases.commit(api.leases.advance(api.take(job_id), JobState.UPLOADING))
 
     assert "uploading" in detail_of(api.http.post(f"/job/{job_id}/cancel"), 409)
 
@@ -370,8 +370,8 @@ def test_stopping_agents_take_no_jobs(api):
 def test_a_job_between_two_attempts_waits_for_the_next(api):
     job_id = api.submit("a")
     lease = api.take(job_id)
-    store = api.services.store
-    store.requeue(lease, store.failure(lease, FailureClass.TRANSFER, "S3 was away", None))
+    leases = api.leases
+    leases.requeue(lease, leases.failure(lease, FailureClass.TRANSFER, "S3 was away", None))
     api.clock.now += 1
 
     why = get(api, job_id)["why_waiting"]

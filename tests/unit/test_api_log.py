@@ -94,7 +94,7 @@ def test_an_unfinished_line_is_given_out_once_it_is_whole_or_the_attempt_is_over
     assert lease_holder.attempt == 1
     api.http.post(f"/job/{job_id}/cancel")
     api.clock.now += 60
-    api.services.store.take_lease(job_id, "agent-2")  # finds the cancel request and ends the job
+    api.leases.take(job_id, "agent-2")  # finds the cancel request and ends the job
     assert page(api, job_id, after=second["next"])["lines"] == ["last"]
 
 
@@ -137,10 +137,10 @@ def test_bytes_that_are_no_text_do_not_break_the_log(api, job_id):
 
 def test_each_attempt_has_its_own_log(api, job_id):
     ship(api, job_id, 0, "first\n")
-    store = api.services.store
-    lease = store.take_lease(job_id, "x")
+    leases = api.leases
+    lease = leases.take(job_id, "x")
     api.clock.now += 60
-    lease = store.take_lease(job_id, "agent-2")
+    lease = leases.take(job_id, "agent-2")
     assert lease.attempt == 2
     assert lease.job.failure.failure_class is FailureClass.LOST_MACHINE
     ship(api, job_id, 0, "second\n", attempt=2)

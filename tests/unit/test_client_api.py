@@ -36,7 +36,7 @@ def fleet(api: RunningApi) -> Iterator[Scanfleet]:
 
 def complete(api: RunningApi, job_id: str) -> None:
     """Do what an agent does, with the inputs as results."""
-    store, s3 = api.services.store, api.clients.s3
+    leases, s3 = api.leases, api.clients.s3
     lease = api.take(job_id)
     job = lease.job
     source, target = (uri.removeprefix(f"s3://{DATA}/") for uri in (job.source_uri, job.target_uri))
@@ -53,8 +53,8 @@ def complete(api: RunningApi, job_id: str) -> None:
     api.put(f"manifests/{job_id}/1.json", manifest.model_dump_json().encode(), bucket=ARTIFACTS)
     size = sum(file.size_bytes for file in files)
     for state in (JobState.PROCESSING, JobState.UPLOADING):
-        lease = store.advance(lease, state)
-    store.complete(store.commit(lease), ResultSummary(attempt=1, files=len(files), size_bytes=size))
+        lease = leases.advance(lease, state)
+    leases.complete(leases.commit(lease), ResultSummary(attempt=1, files=len(files), size_bytes=size))
 
 
 def test_a_local_folder_goes_through_the_real_api_and_comes_back(

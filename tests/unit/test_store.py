@@ -9,7 +9,8 @@ from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool
 from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound
 from scanfleet.jobs import FailureClass, Job, JobState, ResultSummary, new_job_id
-from scanfleet.store import HeldElsewhere, JobFilter, JobStore, Lease, NothingToDo
+from scanfleet.leases import HeldElsewhere, Lease, Leases, NothingToDo
+from scanfleet.store import JobFilter, JobStore
 from tests.support.cloud import create_job_table
 
 LEASE_SECONDS = 25.0
@@ -51,7 +52,12 @@ def transitions():
 
 @pytest.fixture
 def store(dynamodb, clock, transitions):
-    return JobStore(
+    return JobStore(dynamodb, "jobs", clock=clock, on_transition=transitions.append)
+
+
+@pytest.fixture
+def leases(dynamodb, clock, transitions):
+    return Leases(
         dynamodb, "jobs", lease_seconds=LEASE_SECONDS, clock=clock, on_transition=transitions.append
     )
 
@@ -75,8 +81,8 @@ def new_job(clock):
     return make
 
 
-def take(store: JobStore, job: Job, agent: str = "a1") -> Lease:
-    lease = store.take_lease(job.job_id, agent)
+def take(leases: Leases, job: Job, agent: str = "a1") -> Lease:
+    lease = leases.take(job.job_id, agent)
     assert isinstance(lease, Lease)
     return lease
 
@@ -118,92 +124,92 @@ def test_owners_do_not_share_idempotency_keys(store, new_job):
     assert mine.job_id != theirs.job_id
 
 
-def test_a_lease_gives_the_job_a_new_attempt_and_keeps_others_out(store, new_job, clock):
+def test_a_lease_gives_the_job_a_new_attempt_and_keeps_others_out(store, leases, new_job, clock):
     job = store.create(new_job())
 
-    lease = take(store, job)
+    lease = take(leases, job)
 
     assert (lease.attempt, lease.job.state) == (1, JobState.DOWNLOADING)
-    assert store.take_lease(job.job_id, "a2") == HeldElsewhere(clock.now + LEASE_SECONDS)
+    assert leases.take(job.job_id, "a2") == HeldElsewhere(clock.now + LEASE_SECONDS)
 
 
-def test_an_expired_lease_lets_another_agent_take_the_job(store, new_job, clock):
+def test_an_expired_lease_lets_another_agent_take_the_job(store, leases, new_job, clock):
     job = store.create(new_job())
-    old = take(store, job)
+    old = take(leases, job)
     clock.now += LEASE_SECONDS + 1
 
-    new = take(store, job, "a2")
+    new = take(leases, job, "a2")
 
     assert new.attempt == 2
     assert new.job.failures[0].failure_class is FailureClass.LOST_MACHINE
     for write in (
-        lambda: store.renew(old, progress_percent=1, stage=None),
-        lambda: store.advance(old, JobState.PROCESSING),
-        lambda: store.commit(old),
-        lambda: store.complete(old, ResultSummary(attempt=1, files=0, size_bytes=0)),
-        lambda: store.cancel(old),
+        lambda: leases.renew(old, progress_percent=1, stage=None),
+        lambda: leases.advance(old, JobState.PROCESSING),
+        lambda: leases.commit(old),
+        lambda: leases.complete(old, ResultSummary(attempt=1, files=0, size_bytes=0)),
+        lambda: leases.cancel(old),
     ):
         with pytest.raises(LeaseLost):
             write()
 
 
-def test_a_renewed_lease_does_not_expire(store, new_job, clock):
+def test_a_renewed_lease_does_not_expire(store, leases, new_job, clock):
     job = store.create(new_job())
-    lease = take(store, job)
+    lease = take(leases, job)
     clock.now += LEASE_SECONDS - 1
 
-    store.renew(lease, progress_percent=12.345, stage="align")
+    leases.renew(lease, progress_percent=12.345, stage="align")
     clock.now += LEASE_SECONDS - 1
 
-    assert isinstance(store.take_lease(job.job_id, "a2"), HeldElsewhere)
+    assert isinstance(leases.take(job.job_id, "a2"), HeldElsewhere)
     assert (store.get(job.job_id).progress_percent, store.get(job.job_id).stage) == (12.35, "align")
 
 
-def test_of_two_agents_that_take_at_once_only_one_gets_the_lease(store, new_job, monkeypatch):
+def test_of_two_agents_that_take_at_once_only_one_gets_the_lease(store, leases, new_job, monkeypatch):
     job = store.create(new_job())
     seen = store.get(job.job_id)
-    take(store, job, "quicker")
-    monkeypatch.setattr(store, "get", lambda _job_id: seen)
+    take(leases, job, "quicker")
+    monkeypatch.setattr(leases, "get", lambda _job_id: seen)
 
-    assert isinstance(store.take_lease(job.job_id, "slower"), HeldElsewhere)
+    assert isinstance(leases.take(job.job_id, "slower"), HeldElsewhere)
 
 
-def test_a_job_that_loses_too_many_machines_fails(store, new_job, clock):
+def test_a_job_that_loses_too_many_machines_fails(store, leases, new_job, clock):
     job = store.create(new_job())
     for _ in range(contract.MAX_LOST_MACHINES + 1):
-        take(store, job)
+        take(leases, job)
         clock.now += LEASE_SECONDS + 1
 
-    ended = store.take_lease(job.job_id, "last")
+    ended = leases.take(job.job_id, "last")
 
     assert isinstance(ended, NothingToDo)
     assert ended.job.state is JobState.FAILED
 
 
-def test_a_completed_job_keeps_its_times_and_leaves_the_active_index(store, new_job, clock):
+def test_a_completed_job_keeps_its_times_and_leaves_the_active_index(store, leases, new_job, clock):
     job = store.create(new_job())
     clock.now += 3
-    lease = take(store, job)
+    lease = take(leases, job)
     clock.now += 5
-    lease = store.advance(lease, JobState.PROCESSING)
+    lease = leases.advance(lease, JobState.PROCESSING)
     clock.now += 7
-    lease = store.commit(store.advance(lease, JobState.UPLOADING))
-    done = store.complete(lease, ResultSummary(attempt=1, files=2, size_bytes=9))
+    lease = leases.commit(leases.advance(lease, JobState.UPLOADING))
+    done = leases.complete(lease, ResultSummary(attempt=1, files=2, size_bytes=9))
 
     assert done.durations_seconds == {"queued": 3, "downloading": 5, "processing": 7, "uploading": 0}
     assert done.result == ResultSummary(attempt=1, files=2, size_bytes=9)
     assert store.list_jobs(JobFilter(), limit=10).jobs == ()
     assert store.list_jobs(JobFilter(states=(JobState.COMPLETED,)), limit=10).jobs == (done,)
-    assert store.take_lease(job.job_id, "a2") == NothingToDo(done)
+    assert leases.take(job.job_id, "a2") == NothingToDo(done)
 
 
-def test_every_change_of_state_is_told_once_with_its_duration(store, new_job, clock, transitions):
+def test_every_change_of_state_is_told_once_with_its_duration(store, leases, new_job, clock, transitions):
     job = store.create(new_job())
     clock.now += 3
-    lease = take(store, job)
-    store.renew(lease, progress_percent=1, stage=None)
+    lease = take(leases, job)
+    leases.renew(lease, progress_percent=1, stage=None)
     clock.now += 2
-    store.cancel(lease)
+    leases.cancel(lease)
 
     told = [(t.previous, t.job.state, t.seconds) for t in transitions]
     assert told == [
@@ -213,87 +219,87 @@ def test_every_change_of_state_is_told_once_with_its_duration(store, new_job, cl
     ]
 
 
-def test_a_queued_job_is_cancelled_at_once(store, new_job):
+def test_a_queued_job_is_cancelled_at_once(store, leases, new_job):
     job = store.create(new_job())
 
     assert store.request_cancel(job).state is JobState.CANCELLED
-    assert isinstance(store.take_lease(job.job_id, "a1"), NothingToDo)
+    assert isinstance(leases.take(job.job_id, "a1"), NothingToDo)
 
 
-def test_a_running_job_hears_of_the_cancel_with_its_next_renewal(store, new_job):
+def test_a_running_job_hears_of_the_cancel_with_its_next_renewal(store, leases, new_job):
     job = store.create(new_job())
-    lease = take(store, job)
+    lease = take(leases, job)
 
     store.request_cancel(lease.job)
 
-    assert store.renew(lease, progress_percent=1, stage=None).job.cancel_requested_at is not None
+    assert leases.renew(lease, progress_percent=1, stage=None).job.cancel_requested_at is not None
 
 
-def test_cancel_and_commit_exclude_each_other(store, new_job):
+def test_cancel_and_commit_exclude_each_other(store, leases, new_job):
     job = store.create(new_job())
-    lease = take(store, job)
+    lease = take(leases, job)
 
     store.request_cancel(lease.job)
     with pytest.raises(CancelRequested):
-        store.commit(lease)
+        leases.commit(lease)
 
     other = store.create(new_job())
-    committed = store.commit(take(store, other))
+    committed = leases.commit(take(leases, other))
     with pytest.raises(Conflict):
         store.request_cancel(committed.job)
 
 
-def test_a_cancelled_job_of_a_dead_agent_is_cancelled_by_the_next_one(store, new_job, clock):
+def test_a_cancelled_job_of_a_dead_agent_is_cancelled_by_the_next_one(store, leases, new_job, clock):
     job = store.create(new_job())
-    store.request_cancel(take(store, job).job)
+    store.request_cancel(take(leases, job).job)
     clock.now += LEASE_SECONDS + 1
 
-    ended = store.take_lease(job.job_id, "a2")
+    ended = leases.take(job.job_id, "a2")
 
     assert isinstance(ended, NothingToDo)
     assert ended.job.state is JobState.CANCELLED
 
 
-def test_a_finished_job_cannot_be_cancelled(store, new_job):
+def test_a_finished_job_cannot_be_cancelled(store, leases, new_job):
     job = store.create(new_job())
-    ended = store.cancel(take(store, job))
+    ended = leases.cancel(take(leases, job))
 
     with pytest.raises(Conflict):
         store.request_cancel(ended)
 
 
-def test_a_committed_job_is_taken_for_publication_only(store, new_job, clock):
+def test_a_committed_job_is_taken_for_publication_only(store, leases, new_job, clock):
     job = store.create(new_job())
-    store.commit(take(store, job))
+    leases.commit(take(leases, job))
     clock.now += LEASE_SECONDS + 1
 
-    lease = take(store, job, "a2")
+    lease = take(leases, job, "a2")
 
     assert lease.job.state is JobState.UPLOADING
     assert lease.job.committed_attempt == 1
     with pytest.raises(LeaseLost):
-        store.commit(lease)
+        leases.commit(lease)
 
 
-def test_a_retried_job_starts_with_a_clean_count(store, new_job):
+def test_a_retried_job_starts_with_a_clean_count(store, leases, new_job):
     job = store.create(new_job())
-    lease = take(store, job)
-    failed = store.fail(lease, store.failure(lease, FailureClass.BAD_INPUT, "empty file a.ply"))
+    lease = take(leases, job)
+    failed = leases.fail(lease, leases.failure(lease, FailureClass.BAD_INPUT, "empty file a.ply"))
     assert failed.failure is not None
 
     again = store.retry(failed)
 
     assert (again.state, again.failures_forgiven) == (JobState.QUEUED, 1)
-    assert take(store, again).attempt == 2
+    assert take(leases, again).attempt == 2
     with pytest.raises(Conflict):
         store.retry(failed)
 
 
-def test_a_requeued_job_keeps_its_failure(store, new_job):
+def test_a_requeued_job_keeps_its_failure(store, leases, new_job):
     job = store.create(new_job())
-    lease = take(store, job)
+    lease = take(leases, job)
 
-    waiting = store.requeue(lease, store.failure(lease, FailureClass.CRASH, "signal 11", -11))
+    waiting = leases.requeue(lease, leases.failure(lease, FailureClass.CRASH, "signal 11", -11))
 
     assert (waiting.state, waiting.agent_id, waiting.lease_expires_at) == (JobState.QUEUED, None, None)
     assert waiting.failure is not None

@@ -19,11 +19,11 @@ from scanfleet.agent.workspace import Scratch, Workspace
 from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError
 from scanfleet.jobs import FailureClass, Job, JobState, Manifest, ResultSummary
+from scanfleet.leases import Lease, Leases
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
 from scanfleet.queue import JobQueues, Message
 from scanfleet.s3_uri import AllowedPrefixes, S3Uri
-from scanfleet.store import JobStore, Lease
 from scanfleet.telemetry import record_bytes
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ LOG_INTERVAL_SECONDS = 2.0
 class Tools:
     """What every attempt of one agent works with."""
 
-    store: JobStore
+    leases: Leases
     queues: JobQueues
     objects: ObjectStore
     transfer: Transfer
@@ -62,7 +62,7 @@ class Attempt:
 
     def run(self) -> None:
         """Work and settle."""
-        settlement = Settlement(self._tools.store, self._tools.queues, self._message)
+        settlement = Settlement(self._tools.leases, self._tools.queues, self._message)
         job = self._lease.job
         try:
             with self._tools.scratch.workspace(job.job_id, job.attempt) as workspace:
@@ -88,7 +88,7 @@ class Attempt:
             source=program_log,
         )
         heartbeat = Heartbeat(
-            store=self._tools.store,
+            leases=self._tools.leases,
             queues=self._tools.queues,
             rules=self._tools.heartbeat,
             lease=self._lease,
@@ -147,7 +147,7 @@ class Attempt:
             manifest = self._tools.publication.stage(
                 self._lease.job, workspace.folders.output, on_bytes=_ignore, should_stop=self._stop.is_set
             )
-            self._lease = self._tools.store.commit(self._lease)
+            self._lease = self._tools.leases.commit(self._lease)
             return manifest
         return self._tools.publication.recorded(self._lease.job)
 
@@ -195,7 +195,7 @@ class Attempt:
     def _advance(self, state: JobState, **facts: object) -> None:
         if self._stop.is_set():
             raise ProgramStopped
-        self._lease = self._tools.store.advance(self._lease, state, **facts)
+        self._lease = self._tools.leases.advance(self._lease, state, **facts)
 
     def _facts(self, action: str) -> dict[str, object]:
         return {"action": action, "job_id": self._lease.job.job_id, "attempt": self._lease.attempt}

@@ -12,8 +12,8 @@ from scanfleet.agent.output import ProgressBoard
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.errors import LeaseLost, NotFound, Unavailable
 from scanfleet.jobs import Job
+from scanfleet.leases import Lease, Leases
 from scanfleet.queue import JobQueues, Message
-from scanfleet.store import JobStore, Lease
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Heartbeat:
     def __init__(
         self,
         *,
-        store: JobStore,
+        leases: Leases,
         queues: JobQueues,
         rules: HeartbeatRules,
         lease: Lease,
@@ -48,7 +48,7 @@ class Heartbeat:
         on_beat: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        self._leases = leases
         self._queues = queues
         self._rules = rules
         self._lease = lease
@@ -102,7 +102,7 @@ class Heartbeat:
     def _renew(self, percent: float, stage: str | None) -> Job:
         # Measured from before the call: the lease may not end later than this agent believes it does.
         sent_at = self._clock()
-        renewed = self._store.renew(self._lease, progress_percent=percent, stage=stage)
+        renewed = self._leases.renew(self._lease, progress_percent=percent, stage=stage)
         self._renewed_at = sent_at
         self._written = (percent, stage)
         self._queues.extend(self._message, visibility_seconds=self._rules.visibility_seconds)
@@ -110,7 +110,7 @@ class Heartbeat:
 
     def _look(self) -> Job:
         try:
-            job = self._store.get(self._lease.job.job_id)
+            job = self._leases.get(self._lease.job.job_id)
         except NotFound as error:
             raise LeaseLost("the job's record is gone") from error
         if (job.attempt, job.agent_id) != (self._lease.attempt, self._lease.agent_id):

@@ -19,13 +19,13 @@ from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import Clients, build_clients
 from scanfleet.errors import ConfigurationError
+from scanfleet.leases import Leases
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
 from scanfleet.processors.registry import ready_processors
 from scanfleet.queue import JobQueues
 from scanfleet.s3_uri import AllowedPrefixes
 from scanfleet.settings import AgentSettings, load
-from scanfleet.store import JobStore
 from scanfleet.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def build_tools(
     objects = ObjectStore(clients.s3)
     transfer = Transfer(objects, clients.credentials)
     return Tools(
-        store=JobStore(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
+        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
         queues=JobQueues(clients.sqs, settings.queues),
         objects=objects,
         transfer=transfer,

@@ -6,42 +6,42 @@ work: the message comes back, its reader finds the job ended or queued, and does
 
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, ResultSummary, retry_delay
+from scanfleet.leases import Lease, Leases
 from scanfleet.queue import JobQueues, Message
-from scanfleet.store import JobStore, Lease
 
 
 class Settlement:
     """Settles one delivery of one job. Each method raises LeaseLost when the job is no longer ours."""
 
-    def __init__(self, store: JobStore, queues: JobQueues, message: Message) -> None:
-        self._store = store
+    def __init__(self, leases: Leases, queues: JobQueues, message: Message) -> None:
+        self._leases = leases
         self._queues = queues
         self._message = message
 
     def completed(self, lease: Lease, result: ResultSummary) -> None:
         """End the job as completed."""
-        self._store.complete(lease, result)
+        self._leases.complete(lease, result)
         self._queues.delete(self._message)
 
     def cancelled(self, lease: Lease) -> None:
         """End the job as cancelled."""
-        self._store.cancel(lease)
+        self._leases.cancel(lease)
         self._queues.delete(self._message)
 
     def failed(self, lease: Lease, error: JobFailure) -> None:
         """Retry the job as its failure class allows, or end it as failed."""
-        failure = self._store.failure(lease, error.failure_class, error.reason, error.exit_code)
+        failure = self._leases.failure(lease, error.failure_class, error.reason, error.exit_code)
         delay = retry_delay(lease.job, error.failure_class)
         if delay is None:
-            self._store.fail(lease, failure)
+            self._leases.fail(lease, failure)
         else:
             # A fresh message: its delay is the back-off, and its receive count starts again.
-            job = self._store.requeue(lease, failure)
+            job = self._leases.requeue(lease, failure)
             self._queues.send(job, delay=delay)
         self._queues.delete(self._message)
 
     def handed_back(self, lease: Lease) -> None:
         """Give the job to another agent at once; the same message is made deliverable again."""
         reason = f"agent {lease.agent_id} is stopping and handed the job back"
-        self._store.requeue(lease, self._store.failure(lease, FailureClass.LOST_MACHINE, reason))
+        self._leases.requeue(lease, self._leases.failure(lease, FailureClass.LOST_MACHINE, reason))
         self._queues.extend(self._message, visibility_seconds=0)

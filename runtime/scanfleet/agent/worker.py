@@ -11,8 +11,8 @@ from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool, Priority
 from scanfleet.errors import ScanfleetError, Unavailable
+from scanfleet.leases import HeldElsewhere, NothingToDo
 from scanfleet.queue import Message, UnreadableMessage
-from scanfleet.store import HeldElsewhere, NothingToDo
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Worker:
             # Left alone: after its last delivery SQS moves it to the dead-letter queue, where people look.
             log.error("unreadable message: %s", error, extra={"action": "message_unreadable"})
             return
-        taken = self._tools.store.take_lease(job_id, self._agent_id)
+        taken = self._tools.leases.take(job_id, self._agent_id)
         match taken:
             case NothingToDo():
                 self._tools.queues.delete(message)

@@ -1,0 +1,153 @@
+"""The one table's rules, whoever writes: what a change of state writes, and how a write is conditional.
+
+Items:
+    job:         {"pk": "JOB#<id>", "sk": "JOB", "active_key"? and the fields of `jobs.Job`}
+    idempotency: {"pk": "KEY#<length>#<owner>#<key>", "sk": "KEY", "record_id", "fingerprint", "expires_at"}
+    agents' reports: agent_reports.py
+
+What owners do to jobs is in store.py, what agents do in leases.py.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from scanfleet import contract
+from scanfleet.contract import TableKey
+from scanfleet.dynamo import answering
+from scanfleet.errors import Conflict, NotFound
+from scanfleet.jobs import Failure, FailureClass, Job, JobState, utc
+from scanfleet.store_items import attribute, job_from_item, job_key, update_arguments
+from scanfleet.telemetry import Transition, record_transition
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class JobTable:
+    """Reads job records and writes changes of them."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_transition: Callable[[Transition], None] = record_transition,
+    ) -> None:
+        self._on_transition = on_transition
+        self._client = client
+        self._name = table
+        self._clock = clock
+
+    def get(self, job_id: str) -> Job:
+        """Return the job as last written. Raises NotFound."""
+        with answering("read job"):
+            found = self._client.get_item(TableName=self._name, Key=job_key(job_id), ConsistentRead=True)
+        if "Item" not in found:
+            raise NotFound(f"no job {job_id}")
+        return job_from_item(found["Item"])
+
+    def check(self) -> None:
+        """Raise Unavailable when the table cannot be read."""
+        with answering("read table"):
+            self._client.get_item(TableName=self._name, Key=job_key("none"))
+
+    # --- What changes write ---------------------------------------------------------------------------------
+
+    def _entering(self, job: Job, state: JobState, now: float) -> dict[str, Any]:
+        spent = {**job.durations_seconds}
+        spent[job.state] = round(spent.get(job.state, 0.0) + max(0.0, now - job.state_changed_at), 3)
+        return {TableKey.STATE: state, "state_changed_at": now, "durations_seconds": spent}
+
+    def _ending(self, job: Job, state: JobState) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            **self._entering(job, state, now),
+            "finished_at": now,
+            "lease_expires_at": None,
+            TableKey.ACTIVE: None,
+            TableKey.EXPIRES_AT: int(now + contract.FINISHED_JOBS_KEPT.total_seconds()),
+        }
+
+    def _waiting(self, job: Job, now: float) -> dict[str, Any]:
+        return {
+            **self._entering(job, JobState.QUEUED, now),
+            "queued_at": now,
+            "lease_expires_at": None,
+            "agent_id": None,
+            "stage": None,
+            "progress_percent": 0.0,
+        }
+
+    def _failure(
+        self, job: Job, failure_class: FailureClass, reason: str, exit_code: int | None = None
+    ) -> Failure:
+        return Failure(
+            failure_class=failure_class,
+            reason=reason[:2000],
+            attempt=job.attempt,
+            exit_code=exit_code,
+            agent_id=job.agent_id,
+            at=utc(self._clock()),
+        )
+
+    # --- Conditional writes ---------------------------------------------------------------------------------
+
+    def _end_unowned(self, job: Job, state: JobState, failures: tuple[Failure, ...]) -> Job:
+        return self._update_unowned(job, {**self._ending(job, state), "failures": dump(failures)})
+
+    def _update_unowned(self, job: Job, changes: Mapping[str, Any]) -> Job:
+        """Update a job that nobody holds, if it still is as it was read. Raises Conflict."""
+        condition = (
+            "#attempt = :seen_attempt AND #state = :seen_state"
+            " AND (attribute_not_exists(lease_expires_at) OR lease_expires_at <= :now)"
+        )
+        values = {
+            ":seen_attempt": attribute(job.attempt),
+            ":seen_state": attribute(job.state),
+            ":now": attribute(self._clock()),
+        }
+        names = {"#attempt": "attempt", "#state": TableKey.STATE}
+        return self._update(job, changes, condition, values, names)
+
+    def _update(
+        self,
+        before: Job,
+        changes: Mapping[str, Any],
+        condition: str,
+        values: Mapping[str, Any],
+        names: Mapping[str, str],
+    ) -> Job:
+        """Write the changes if the condition holds, and tell of a change of state. Raises Conflict."""
+        arguments = update_arguments(changes)
+        arguments["ExpressionAttributeNames"] |= names
+        arguments["ExpressionAttributeValues"] |= values
+        try:
+            with answering("update job"):
+                updated = self._client.update_item(
+                    TableName=self._name,
+                    Key=job_key(before.job_id),
+                    ConditionExpression=condition,
+                    ReturnValues="ALL_NEW",
+                    **arguments,
+                )
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            raise Conflict(f"job {before.job_id} is in another state") from error
+        job = job_from_item(updated["Attributes"])
+        if TableKey.STATE in changes:
+            seconds = job.state_changed_at - before.state_changed_at
+            self._on_transition(Transition(job, before.state, max(0.0, seconds)))
+        return job
+
+
+def dump(failures: tuple[Failure, ...]) -> list[dict[str, Any]]:
+    return [failure.model_dump(mode="json") for failure in failures]
+
+
+def placeholders(states: tuple[JobState, ...]) -> str:
+    return ", ".join(f":is_{state}" for state in states)
+
+
+def values_of(states: tuple[JobState, ...]) -> dict[str, Any]:
+    return {f":is_{state}": attribute(state) for state in states}

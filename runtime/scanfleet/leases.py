@@ -1,0 +1,179 @@
+"""What agents do to jobs: take the lease, renew it, move the job on, end it.
+
+Every write to a leased job carries the fencing condition: this agent, this attempt. That condition is the
+whole protection against zombies; no clock is compared when an owner writes, only when a lease is taken.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scanfleet import contract
+from scanfleet.contract import TableKey
+from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound
+from scanfleet.job_table import JobTable, dump, placeholders, values_of
+from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState, ResultSummary, retry_delay
+from scanfleet.store_items import attribute
+from scanfleet.telemetry import Transition, record_transition
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a job, and the record as it was when last written."""
+
+    job: Job
+    agent_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class HeldElsewhere:
+    """Another agent's lease is alive until this moment (epoch seconds)."""
+
+    until: float
+
+
+@dataclass(frozen=True)
+class NothingToDo:
+    """The job has ended or never existed; its message can go."""
+
+    job: Job | None
+
+
+class Leases(JobTable):
+    """Gives out leases and writes on behalf of their holders."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        lease_seconds: float = contract.LEASE_DURATION.total_seconds(),
+        clock: Callable[[], float] = time.time,
+        on_transition: Callable[[Transition], None] = record_transition,
+    ) -> None:
+        super().__init__(client, table, clock=clock, on_transition=on_transition)
+        self._lease_seconds = lease_seconds
+
+    def take(self, job_id: str, agent_id: str) -> Lease | HeldElsewhere | NothingToDo:
+        """Take the lease of a queued job, or of one whose owner went silent, with a new attempt number.
+
+        An attempt whose lease ran out counts as a lost machine, and the job fails when it has lost too many.
+        A job whose results were committed goes straight to uploading: publication is rolled forward.
+        """
+        try:
+            job = self.get(job_id)
+        except NotFound:
+            return NothingToDo(None)
+        if job.state.is_terminal:
+            return NothingToDo(job)
+        now = self._clock()
+        if job.state in LEASED_STATES and (job.lease_expires_at or 0) > now:
+            return HeldElsewhere(job.lease_expires_at or now)
+        try:
+            return self._take_free(job, agent_id, now)
+        except Conflict:
+            # Somebody was quicker; the next delivery of the message will tell what became of it.
+            return HeldElsewhere(now + self._lease_seconds)
+
+    def _take_free(self, job: Job, agent_id: str, now: float) -> Lease | NothingToDo:
+        failures = job.failures
+        if job.state in LEASED_STATES:
+            lost = self._failure(job, FailureClass.LOST_MACHINE, f"agent {job.agent_id} went silent")
+            failures = (*failures, lost)
+            if retry_delay(job, FailureClass.LOST_MACHINE) is None:
+                return NothingToDo(self._end_unowned(job, JobState.FAILED, failures))
+        if job.cancel_requested_at is not None and job.committed_attempt is None:
+            return NothingToDo(self._end_unowned(job, JobState.CANCELLED, failures))
+        state = JobState.DOWNLOADING if job.committed_attempt is None else JobState.UPLOADING
+        changes = {
+            **self._entering(job, state, now),
+            "attempt": job.attempt + 1,
+            "agent_id": agent_id,
+            "lease_expires_at": now + self._lease_seconds,
+            "started_at": now,
+            "stage": None,
+            "progress_percent": 0.0,
+            "failures": dump(failures),
+        }
+        taken = self._update_unowned(job, changes)
+        return Lease(taken, agent_id, taken.attempt)
+
+    def renew(self, lease: Lease, *, progress_percent: float, stage: str | None) -> Lease:
+        """Prolong the lease and carry progress up; the returned job carries a cancel request down.
+
+        Raises LeaseLost.
+        """
+        changes = {
+            "lease_expires_at": self._clock() + self._lease_seconds,
+            "progress_percent": round(progress_percent, 2),
+            "stage": stage,
+        }
+        return self._update_leased(lease, changes)
+
+    def advance(self, lease: Lease, state: JobState, **facts: Any) -> Lease:
+        """Move a leased job to its next state. Raises LeaseLost."""
+        return self._update_leased(lease, {**self._entering(lease.job, state, self._clock()), **facts})
+
+    def commit(self, lease: Lease) -> Lease:
+        """Make this attempt's staged results the job's results, once and for ever.
+
+        From here on nobody runs the program again: whoever holds the lease publishes these results. A cancel
+        request and a commit exclude each other. Raises LeaseLost, or CancelRequested when that came first.
+        """
+        condition = "attribute_not_exists(committed_attempt) AND attribute_not_exists(cancel_requested_at)"
+        return self._update_leased(lease, {"committed_attempt": lease.attempt}, condition)
+
+    def complete(self, lease: Lease, result: ResultSummary) -> Job:
+        """End the job as completed. Raises LeaseLost."""
+        changes = {**self._ending(lease.job, JobState.COMPLETED), "result": result.model_dump(mode="json")}
+        return self._update_leased(lease, {**changes, "progress_percent": 100.0}).job
+
+    def fail(self, lease: Lease, failure: Failure) -> Job:
+        """End the job as failed. Raises LeaseLost."""
+        failures = dump((*lease.job.failures, failure))
+        return self._update_leased(
+            lease, {**self._ending(lease.job, JobState.FAILED), "failures": failures}
+        ).job
+
+    def cancel(self, lease: Lease) -> Job:
+        """End the job as cancelled. Raises LeaseLost."""
+        return self._update_leased(lease, self._ending(lease.job, JobState.CANCELLED)).job
+
+    def requeue(self, lease: Lease, failure: Failure) -> Job:
+        """Give the lease back and the job to the queue, for another attempt. Raises LeaseLost."""
+        failures = dump((*lease.job.failures, failure))
+        return self._update_leased(
+            lease, {**self._waiting(lease.job, self._clock()), "failures": failures}
+        ).job
+
+    def failure(
+        self, lease: Lease, failure_class: FailureClass, reason: str, exit_code: int | None = None
+    ) -> Failure:
+        """Return the failure record of this attempt, stamped with the store's clock."""
+        return self._failure(lease.job, failure_class, reason, exit_code)
+
+    def _update_leased(self, lease: Lease, changes: Mapping[str, Any], condition: str = "") -> Lease:
+        fencing = f"#attempt = :fence AND agent_id = :agent AND #state IN ({placeholders(LEASED_STATES)})"
+        values = {
+            ":fence": attribute(lease.attempt),
+            ":agent": attribute(lease.agent_id),
+            **values_of(LEASED_STATES),
+        }
+        names = {"#attempt": "attempt", "#state": TableKey.STATE}
+        full = f"{fencing} AND {condition}" if condition else fencing
+        try:
+            job = self._update(lease.job, changes, full, values, names)
+        except Conflict as conflict:
+            now_held = self.get(lease.job.job_id)
+            is_ours = now_held.attempt == lease.attempt and now_held.agent_id == lease.agent_id
+            if is_ours and now_held.state in LEASED_STATES and now_held.cancel_requested_at is not None:
+                raise CancelRequested(f"job {lease.job.job_id} was cancelled") from conflict
+            raise LeaseLost(
+                f"job {lease.job.job_id}: attempt {lease.attempt} no longer holds the lease"
+            ) from conflict
+        return Lease(job, lease.agent_id, lease.attempt)
