@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
+import botocore.loaders
+import botocore.session
 from moto.server import ThreadedMotoServer
 
 from scanfleet.clients import Clients, build_clients
 
 BUCKET = "scans"
+SERVICE_MODELS = botocore.loaders.create_loader()
+"""Shared by all sessions: reading them takes longer than most tests."""
 
 
 @contextmanager
@@ -37,7 +41,9 @@ def clients_for(monkeypatch, url: str, **environment: str) -> Clients:
         **environment,
     }.items():
         monkeypatch.setenv(name, value)
-    return build_clients(session=boto3.Session())
+    core = botocore.session.Session()
+    core.register_component("data_loader", SERVICE_MODELS)
+    return build_clients(session=boto3.Session(botocore_session=core))
 
 
 @dataclass

@@ -16,7 +16,8 @@ from scanfleet.agent.transfer_crew import Crew, OnBytes, ShouldStop, TransferSto
 from scanfleet.agent.transfer_download import Wanted, remove_parts, tasks_for
 from scanfleet.agent.transfer_http import Endpoint, Signer, tls_context
 from scanfleet.agent.transfer_list import list_folder
-from scanfleet.agent.transfer_upload import Upload, files_below
+from scanfleet.agent.transfer_outputs import files_below
+from scanfleet.agent.transfer_upload import Upload
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, PublishedFile
 from scanfleet.objects import ObjectStore, StoredObject

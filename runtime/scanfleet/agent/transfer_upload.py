@@ -3,22 +3,19 @@
 import base64
 import hashlib
 import logging
-import os
-import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scanfleet.agent.safe_paths import check_keys
 from scanfleet.agent.transfer_checks import OrderedDigest
 from scanfleet.agent.transfer_crew import Task, Worker, as_job_failure, local_file
 from scanfleet.agent.transfer_http import Answer
+from scanfleet.agent.transfer_outputs import LocalFile, cannot_publish
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, PublishedFile
 from scanfleet.objects import explained
@@ -34,68 +31,6 @@ MIN_PART_BYTES = 64 * 1024**2
 """Files up to this go up in one request, larger ones in parts of at least this size."""
 MAX_PARTS = 10_000
 """Source: S3 user guide, "Amazon S3 multipart upload limits"."""
-_REPARSE_POINT = 0x400
-"""Windows: junctions and links. Source: [MS-FSCC] 2.6, FILE_ATTRIBUTE_REPARSE_POINT."""
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """One file to upload. `relative` has forward slashes."""
-
-    path: Path
-    relative: str
-    size_bytes: int
-
-
-def files_below(folder: Path) -> list[LocalFile]:
-    """Return every file below the folder, by name.
-
-    Raises JobFailure (program error) for what cannot be published: links that lead out of the folder or to
-    folders, pipes, sockets, devices, names that no workspace can hold, and when there is no file at all.
-    """
-    try:
-        found = sorted(_walk(folder, folder.resolve(strict=True)), key=lambda file: file.relative)
-    except OSError as error:
-        raise JobFailure(FailureClass.TRANSFER, f"the output folder cannot be read: {error}") from error
-    if not found:
-        raise JobFailure(FailureClass.PROGRAM_ERROR, "the program wrote no output")
-    check_keys((file.relative for file in found), failure_class=FailureClass.PROGRAM_ERROR)
-    return found
-
-
-def _walk(folder: Path, root: Path, prefix: str = "") -> Iterator[LocalFile]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            relative = prefix + entry.name
-            if _is_link(entry):
-                _check_link(Path(entry.path), relative, root)
-            if entry.is_dir():
-                yield from _walk(Path(entry.path), root, relative + "/")
-            elif entry.is_file():
-                yield LocalFile(Path(entry.path), relative, entry.stat().st_size)
-            else:
-                raise _cannot_publish(relative, "is neither a file nor a folder")
-
-
-def _is_link(entry: os.DirEntry[str]) -> bool:
-    if entry.is_symlink():
-        return True
-    return bool(getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0) & _REPARSE_POINT)
-
-
-def _check_link(path: Path, relative: str, root: Path) -> None:
-    try:
-        leads_to = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise _cannot_publish(relative, "is a link that leads nowhere") from error
-    if not leads_to.is_relative_to(root):
-        raise _cannot_publish(relative, "is a link that leads out of the output folder")
-    if stat.S_ISDIR(leads_to.stat().st_mode):
-        raise _cannot_publish(relative, "is a link to a folder")
-
-
-def _cannot_publish(relative: str, why: str) -> JobFailure:
-    return JobFailure(FailureClass.PROGRAM_ERROR, f"the program's output {relative!r} {why}")
 
 
 class Upload:
@@ -117,7 +52,7 @@ class Upload:
         """Yield the tasks that upload one file. Raises JobFailure when its key would be too long."""
         uri = self._to.child(file.relative)
         if len(uri.key.encode()) > MAX_KEY_BYTES:
-            raise _cannot_publish(file.relative, f"gets a key of over {MAX_KEY_BYTES} bytes")
+            raise cannot_publish(file.relative, f"gets a key of over {MAX_KEY_BYTES} bytes")
         if file.size_bytes <= MIN_PART_BYTES:
             yield lambda worker: self._done(file, _put_whole(worker, file, uri))
             return
