@@ -21,6 +21,7 @@ from scanfleet.contract import Env, Pool
 from scanfleet.errors import Unavailable
 from scanfleet.local.deploy import Cloud, DeployedSystem, start_cloud
 from scanfleet.local.emulator import LOOPBACK, free_port
+from scanfleet.local.emulator import NAME as EMULATOR
 from scanfleet.local.processes import Death, LocalModeError, Processes
 from scanfleet.settings import ENV_PREFIX
 
@@ -76,18 +77,25 @@ class LocalSystem:
         try:
             self._start()
         except BaseException:
-            self.processes.stop_all()
+            self._stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.processes.stop_all()
+        self._stop()
 
     def client(self) -> Scanfleet:
         """Return a client of the API that notices at once when a part of the system dies."""
         return Scanfleet(self.url, clock=WatchfulClock(self.processes, self._died))
+
+    def _stop(self) -> None:
+        """Stop the agents and the API side by side, then the emulator that they settle their jobs in."""
+        self.processes.stop(*(child.name for child in self.processes.running() if child.name != EMULATOR))
+        self.processes.stop_all()
+        if self._cloud is not None:
+            self._cloud.emulator.release()
 
     def _on_death(self, _death: Death) -> None:
         self._died.set()
