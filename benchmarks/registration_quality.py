@@ -1,4 +1,4 @@
-"""Measure the registration on made scan sets: python -m benchmarks.registration_quality [--seeds 5] [set ...].
+"""Measure the registration on made scan sets: python -m benchmarks.registration_quality [set ...].
 
 For each set: how many seeds came out right, joined too little or joined wrongly, the worst error, CPU seconds
 and the peak memory of the whole run. A wrong join counts as a failure of the run (exit code 1).
@@ -54,7 +54,7 @@ def measure(scans: ScanSet) -> Outcome:
 
 
 def _error(scans: ScanSet, result: Registration, first: int, i: int) -> tuple[float, float, bool]:
-    """Return the misplacement of scan `i` against `first`, the rotation error in degrees, and if they belong."""
+    """Return misplacement of scan `i` against `first`, rotation error in degrees, and whether they belong."""
     if not any(i in group and first in group for group in scans.groups):
         return 0.0, 0.0, False
     truth = np.linalg.inv(scans.truth[first]) @ scans.truth[i]

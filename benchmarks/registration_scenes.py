@@ -19,7 +19,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ScanSet:
-    """Scans with their truth: `truth` (n, 4, 4) scan to world; `groups`: which scans truly belong together."""
+    """Scans with their truth: `truth` (n, 4, 4) scan to world; `groups`: which scans belong together."""
 
     name: str
     scans: list[Scan]
@@ -29,7 +29,7 @@ class ScanSet:
 
 @dataclass(frozen=True)
 class Solids:
-    """What rays hit: `boxes` (b, 2, 3) corners; `balls` (s, 4) centre, radius; `posts` (c, 5) x, y, r, z0, z1."""
+    """What rays hit: `boxes` (b, 2, 3) corners, `balls` (s, 4), `posts` (c, 5): x, y, r, z from, z to."""
 
     boxes: Points
     balls: Points
@@ -239,7 +239,7 @@ def view(
     field: float,
     noise: float,
 ) -> Points:
-    """Return the world points that a depth camera sees: the nearest in each pixel, with noise along the ray."""
+    """Return the world points that a depth camera sees: the nearest in each pixel, noisy along the ray."""
     forward = (target - origin) / np.linalg.norm(target - origin)
     helper = np.array([0.0, 0.0, 1.0]) if abs(forward[2]) < 0.95 else np.array([1.0, 0.0, 0.0])
     right = np.cross(forward, helper)

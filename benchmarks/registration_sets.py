@@ -150,7 +150,7 @@ def _ball(rng: np.random.Generator, count: int, side: int) -> Points:
 
 
 def _box(rng: np.random.Generator, count: int, side: int) -> Points:
-    points = rng.uniform(-1, 1, (count, 3))
+    points = rng.uniform(-1, 1, (count, 3)) * (1 - 2 * side)
     face, row = rng.integers(0, 3, count), np.arange(count)
     points[row, face] = np.sign(points[row, face])
     return points * [1, 0.7, 0.5]

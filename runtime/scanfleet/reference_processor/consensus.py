@@ -93,13 +93,15 @@ def _compatibility(a: Points, b: Points, na: Points, nb: Points) -> NDArray[np.f
     da, db = _distances(a), _distances(b)
     fits = (np.abs(da - db) < LENGTH_TOLERANCE) & (np.minimum(da, db) > 2 * LENGTH_TOLERANCE)
     angles = np.abs((na @ na.T) - (nb @ nb.T)) < 0.5
-    return (fits & angles).astype(np.float32)
+    compatible: NDArray[np.float32] = (fits & angles).astype(np.float32)
+    return compatible
 
 
 def _distances(points: Points) -> NDArray[np.float32]:
     p = (points - points.mean(axis=0)).astype(np.float32)
     squares = (p**2).sum(axis=1)
-    return np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * p @ p.T, 0))
+    result: NDArray[np.float32] = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * p @ p.T, 0))
+    return result
 
 
 def _seeded(a: Points, b: Points, shared: NDArray[np.float32]) -> Points:

@@ -103,7 +103,8 @@ def _fpfh(surface: Surface, radius: float) -> Features:
     features = simple + (gather @ simple) / np.maximum(total, 1e-12)[:, None]
     features = np.sqrt(features)
     norm = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.maximum(norm, 1e-12)).astype(np.float32)
+    result: Features = (features / np.maximum(norm, 1e-12)).astype(np.float32)
+    return result
 
 
 def _spfh(points: Points, normals: Points, row: Indices, other: Indices, length: Points) -> Points:

@@ -12,7 +12,8 @@ class Gate:
     `overlap`: least fraction of one scan that lies on the other; `agreement`: least share of touching points
     among touching and hovering ones; `intrusion`: most share of points where the other sensor saw through;
     `noise_times`: most point-to-plane error, as multiple of the scans' own roughness, or `rms_voxels` fine
-    voxels where the scans are smoother than the grid can show; `firmness`: least resistance against sliding;
+    voxels where the scans are smoother than the grid can show; `firmness`, `slide_cost`: least resistance
+    against sliding; `beyond_flats`: least share of the common surface beyond three planes, unless watched;
     `rival`: most score of another believable transform, as fraction of the best one's.
     """
 
@@ -21,7 +22,9 @@ class Gate:
     intrusion: float = 0.03
     noise_times: float = 3.5
     rms_voxels: float = 0.25
-    firmness: float = 0.002
+    firmness: float = 0.003
+    slide_cost: float = 2.0
+    beyond_flats: float = 0.1
     rival: float = 0.7
 
     def relaxed(self, level: int) -> "Gate":
@@ -43,7 +46,14 @@ def refusal(e: Evidence, gate: Gate, *, fine_voxel: float) -> str | None:
             f"{e.intrusion:.0%} would lie where the other scan saw nothing (at most {gate.intrusion:.0%})",
         ),
         (e.rms > most, f"the surfaces differ {e.rms / most:.1f} times as much as noise explains"),
-        (e.firmness < gate.firmness, "the common surface can slide: it does not fix the pose"),
+        (
+            e.firmness < gate.firmness or e.slide_cost < gate.slide_cost,
+            "the common surface can slide: it does not fix the pose",
+        ),
+        (
+            e.beyond_flats < gate.beyond_flats and not e.is_watched,
+            "the common surface is three planes or less: any corner fits any other",
+        ),
     ]
     return next((reason for failed, reason in checks if failed), None)
 
@@ -58,5 +68,7 @@ def hopeless(e: Evidence, gate: Gate, *, fine_voxel: float) -> str | None:
         noise_times=2 * gate.noise_times,
         rms_voxels=0.6,
         firmness=gate.firmness / 2,
+        slide_cost=gate.slide_cost / 2,
+        beyond_flats=0.0,
     )
     return refusal(e, loose, fine_voxel=fine_voxel)

@@ -6,11 +6,15 @@ import numpy as np
 import small_gicp
 
 from scanfleet.reference_processor.downsample import Points, Surface
+from scanfleet.reference_processor.flats import beyond_flats
+from scanfleet.reference_processor.posegraph import exponential, inverse_of
 from scanfleet.reference_processor.prepare import Prepared
 
 PROBES = 5_000
 # Surfaces this many coarse voxels apart, facing alike, where they should be one: a contradiction.
 CONTRADICTION_REACH = 3.0
+# How far the overlap is pushed, in coarse voxels, to see whether it slides.
+PUSH = 2.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Evidence:
     scan's sensor saw through / those and the points on its surface, the worse direction (0.0 if no viewpoint
     is known);
     `firmness`: how the overlap resists a push in its loosest direction (0: it slides freely);
+    `slide_cost`: growth of the squared residual, as multiple of itself, when really pushed that way;
+    `beyond_flats`: share of the common surface that three planes do not explain; `is_watched`: both sensors'
+    places are known, so that `intrusion` says something both ways;
     `information` (6, 6): how firmly turns and shifts of the target's frame are held, for the pose graph.
     """
 
@@ -34,6 +41,9 @@ class Evidence:
     noise: float
     intrusion: float
     firmness: float
+    slide_cost: float
+    beyond_flats: float
+    is_watched: bool
     information: Points
 
     @property
@@ -88,22 +98,25 @@ def refine(
 def judge(source: Prepared, target: Prepared, transform: Points, *, seed: int = 0) -> Evidence:
     """Return what the fine surfaces say about `transform` (source to target)."""
     forward = _contact(source.fine, target.fine, transform, hit=hit_distance(source), seed=seed)
-    backward = _contact(
-        target.fine, source.fine, np.linalg.inv(transform), hit=hit_distance(source), seed=seed
-    )
+    backward = _contact(target.fine, source.fine, inverse_of(transform), hit=hit_distance(source), seed=seed)
     hits = forward.hits + backward.hits
     agreements = [c.hits / max(c.hits + c.misses, 1) for c in (forward, backward)]
+    rms = float(np.sqrt((forward.squares + backward.squares) / max(hits, 1)))
+    firmness, twist = _loosest(forward)
     return Evidence(
         overlap_source=forward.hits / forward.probes,
         overlap_target=backward.hits / backward.probes,
         agreement=min(agreements) if hits else 0.0,
-        rms=float(np.sqrt((forward.squares + backward.squares) / max(hits, 1))),
+        rms=rms,
         noise=source.roughness + target.roughness,
         intrusion=max(
             _intrusion(source, target, transform, forward),
-            _intrusion(target, source, np.linalg.inv(transform), backward),
+            _intrusion(target, source, inverse_of(transform), backward),
         ),
-        firmness=_firmness(forward),
+        firmness=firmness,
+        beyond_flats=beyond_flats(forward.points, forward.normals, thickness=2 * hit_distance(source)),
+        is_watched=source.viewpoint is not None and target.viewpoint is not None,
+        slide_cost=_slide_cost(source, target, transform, twist, rms),
         information=_information(forward),
     )
 
@@ -159,19 +172,41 @@ def _contact(
     )
 
 
-def _firmness(contact: _Contact) -> float:
-    """Return the smallest mean squared plane distance, over all directions, that a push of one hit causes.
+def _loosest(contact: _Contact) -> tuple[float, Points]:
+    """Return how firmly the contact resists in its loosest direction, and that direction's twist (6,).
 
-    In units of hit squared: 1 would be a surface that resists like its own normal everywhere, 0 one that
-    slides (plane, cylinder, ball). Normals wobble by noise, which resists too; hence the smoothed normals.
-    Source: Gelfand et al. 2003, "Geometrically stable sampling for the ICP algorithm".
+    The resistance is the mean squared plane distance that a unit push causes: a third is a surface that looks
+    everywhere, 0 one that slides (plane, cylinder, ball). The twist moves the contact by 1 in the root mean
+    square. Source: Gelfand et al. 2003, "Geometrically stable sampling for the ICP algorithm".
     """
     if contact.hits < 20:
-        return 0.0
-    arms = contact.points - contact.points.mean(axis=0)
+        return 0.0, np.zeros(6)
+    centre = contact.points.mean(axis=0)
+    arms = contact.points - centre
     size = float(np.sqrt((arms**2).sum(axis=1).mean()))
     rows = np.concatenate([np.cross(arms / size, contact.normals), contact.normals], axis=1)
-    return float(np.linalg.eigvalsh(rows.T @ rows / len(rows))[0])
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    turn, shift = vectors[:3, 0] / size, vectors[3:, 0]
+    moved = np.cross(turn, arms) + shift
+    length = float(np.sqrt((moved**2).sum(axis=1).mean()))
+    return float(values[0]), np.concatenate([turn, shift - np.cross(turn, centre)]) / max(length, 1e-12)
+
+
+def _slide_cost(source: Prepared, target: Prepared, transform: Points, twist: Points, rms: float) -> float:
+    """Return by how many times its own square the residual grows when pushed along `twist`, the milder way.
+
+    Noise makes normals wobble, and wobbling normals look firm; that a push really lifts the surfaces off each
+    other does not depend on normals.
+    """
+    costs = []
+    for way in (-PUSH, PUSH):
+        pushed = exponential(way * twist) @ transform
+        wide = 3 * hit_distance(source)
+        contact = _contact(source.fine, target.fine, pushed, hit=wide, seed=1, probes=2000)
+        lifted = contact.squares + contact.misses * wide**2
+        costs.append(lifted / max(contact.hits + contact.misses, 1))
+    floor = max(rms, 0.1 * source.fine_voxel) ** 2
+    return (min(costs) - rms**2) / floor
 
 
 def _information(contact: _Contact) -> Points:

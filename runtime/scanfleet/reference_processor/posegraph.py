@@ -44,12 +44,12 @@ def chain(count: int, edges: Sequence[Edge]) -> Points:
         while len(placed) < len(group):
             reach = [e for e in edges if (e.source in placed) != (e.target in placed)]
             reach = [e for e in reach if e.source in group]
-            edge = max(reach, key=lambda e: e.weight)
+            edge = max(reach, key=_trust)
             if edge.target in placed:
                 poses[edge.source] = poses[edge.target] @ edge.transform
                 placed.add(edge.source)
             else:
-                poses[edge.target] = poses[edge.source] @ np.linalg.inv(edge.transform)
+                poses[edge.target] = poses[edge.source] @ inverse_of(edge.transform)
                 placed.add(edge.target)
     return poses
 
@@ -76,13 +76,25 @@ def optimise(count: int, edges: Sequence[Edge], *, rounds: int = 30) -> Points:
     return poses
 
 
+def _trust(edge: Edge) -> float:
+    return edge.weight
+
+
 def misplacement(edge: Edge, poses: Points) -> float:
     """Return how far, in coarse voxels, `poses` put the source from where `edge` has it.
 
     Measured where the scans overlap and as far as the overlap resists (a wall may be slid along freely).
     """
-    error = logarithm(np.linalg.inv(poses[edge.target]) @ poses[edge.source] @ np.linalg.inv(edge.transform))
+    error = logarithm(inverse_of(poses[edge.target]) @ poses[edge.source] @ inverse_of(edge.transform))
     return float(np.sqrt(max(error @ edge.information @ error, 0.0) * 3))
+
+
+def inverse_of(transform: Points) -> Points:
+    """Return the inverse of a rigid transform (4, 4)."""
+    result = np.eye(4)
+    result[:3, :3] = transform[:3, :3].T
+    result[:3, 3] = -transform[:3, :3].T @ transform[:3, 3]
+    return result
 
 
 def exponential(twist: Points) -> Points:
@@ -124,8 +136,8 @@ def _step(poses: Points, edges: Sequence[Edge], slot: dict[int, int], width: flo
     size = 6 * len(slot)
     h, g = np.zeros((size, size)), np.zeros(size)
     for edge in edges:
-        inverse = np.linalg.inv(poses[edge.target])
-        error = logarithm(inverse @ poses[edge.source] @ np.linalg.inv(edge.transform))
+        inverse = inverse_of(poses[edge.target])
+        error = logarithm(inverse @ poses[edge.source] @ inverse_of(edge.transform))
         robust = (width**2 / (width**2 + misplacement(edge, poses) ** 2)) ** 2
         information = edge.information * (robust * edge.weight)
         jacobian = _adjoint(inverse)
