@@ -145,14 +145,16 @@ def place_sensors(arch: Arch, count: int, rng: np.random.Generator) -> list[Sens
         tilt = np.deg2rad(rng.uniform(18.0, 34.0)) * (1.0 if i % 2 else -1.0)
         towards = np.cos(tilt) * np.array([0.0, 0.0, 1.0]) + np.sin(tilt) * outward
         towards += rng.normal(scale=0.05, size=3)
-        sensors.append(Sensor(_look_at(aim, towards, rng), aim, radius))
+        # The first sensor is held upright, so that a result in its frame is seen upright, too.
+        up = np.array([0.0, 1.0, 0.0]) if i == 0 else rng.normal(size=3)
+        sensors.append(Sensor(_look_at(aim, towards, up, rng), aim, radius))
     return sensors
 
 
-def _look_at(aim: Array, towards: Array, rng: np.random.Generator) -> Array:
-    """Return the pose of a sensor about 110 mm from `aim` in direction `towards`, rolled at random."""
+def _look_at(aim: Array, towards: Array, up: Array, rng: np.random.Generator) -> Array:
+    """Return the pose of a sensor about 110 mm from `aim` in direction `towards`; `up` says how it is held."""
     forward = -towards / np.linalg.norm(towards)
-    side = np.cross(forward, rng.normal(size=3))
+    side = np.cross(forward, up)
     side /= np.linalg.norm(side)
     pose = np.eye(4)
     pose[:3, :3] = np.stack([side, np.cross(forward, side), forward], axis=1)
@@ -193,7 +195,9 @@ def _within_cells(arch: Arch, cells: NDArray[np.int64], rng: np.random.Generator
     return result
 
 
-def _is_hidden(points: Array, surface: Array, *, pixel: float = 0.0035, tolerance_mm: float = 0.8) -> Array:
+def _is_hidden(
+    points: Array, surface: Array, *, pixel: float = 0.0035, tolerance_mm: float = 0.8
+) -> NDArray[np.bool_]:
     """Say for each point whether `surface` has something nearer in its pixel; both in the sensor's frame.
 
     `pixel` is the tangent of a pixel's angle: 0.38 mm at 110 mm, so that the surface's grid leaves no holes.
@@ -208,5 +212,5 @@ def _is_hidden(points: Array, surface: Array, *, pixel: float = 0.0035, toleranc
 
     depth = np.full(size * size, np.inf)
     np.minimum.at(depth, pixels(surface), surface[:, 2])
-    hidden: Array = points[:, 2] > depth[pixels(points)] + tolerance_mm
+    hidden: NDArray[np.bool_] = points[:, 2] > depth[pixels(points)] + tolerance_mm
     return hidden
