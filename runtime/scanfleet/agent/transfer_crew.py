@@ -120,7 +120,7 @@ class Worker:
         """Hold it while a file is created or renamed.
 
         Threads that create files in one folder wait for the folder in the kernel, spinning: 5,000 files then
-        cost twice the CPU time.
+        cost half as much CPU time again.
         """
         return self._crew.files_lock
 
