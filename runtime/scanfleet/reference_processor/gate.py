@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from scanfleet.reference_processor.pairwise import Evidence
 
 
@@ -10,20 +12,21 @@ class Gate:
     """What a pair must show to be accepted.
 
     `overlap`: least fraction of one scan that lies on the other; `agreement`: least share of touching points
-    among touching and hovering ones; `intrusion`: most share of points where the other sensor saw through;
-    `noise_times`: most point-to-plane error, as multiple of the scans' own roughness, or `rms_voxels` fine
-    voxels where the scans are smoother than the grid can show; `firmness`, `slide_cost`: least resistance
-    against sliding; `beyond_flats`: least share of the common surface beyond three planes, unless watched;
-    `rival`: most score of another believable transform, as fraction of the best one's.
+    among touching and hovering ones (more for rough scans, whose residuals say less); `intrusion`: most share
+    of points where the other sensor saw through; `noise_times`, `rms_voxels`: most point-to-plane error, as
+    multiple of the scans' own roughness and in fine voxels, their squares added; `firmness`, `slide_cost`:
+    least resistance against sliding; `beyond_flats`: least share of the common surface beyond three planes,
+    unless both sensors' places are known; `rival`: most score of another believable transform, as fraction of
+    the best one's.
     """
 
     overlap: float = 0.12
     agreement: float = 0.8
     intrusion: float = 0.03
-    noise_times: float = 3.5
+    noise_times: float = 1.0
     rms_voxels: float = 0.25
     firmness: float = 0.003
-    slide_cost: float = 2.0
+    slide_cost: float = 1.0
     beyond_flats: float = 0.1
     rival: float = 0.7
 
@@ -34,12 +37,13 @@ class Gate:
 
 def refusal(e: Evidence, gate: Gate, *, fine_voxel: float) -> str | None:
     """Return why the evidence does not do, in words for the report; None when it does."""
-    most = max(gate.rms_voxels * fine_voxel, gate.noise_times * e.noise)
+    most = float(np.hypot(gate.rms_voxels * fine_voxel, gate.noise_times * e.noise))
+    agreement = gate.agreement + float(np.clip(0.3 * (e.noise / fine_voxel - 0.3), 0.0, 0.13))
     checks = [
         (e.overlap < gate.overlap, f"overlap {e.overlap:.0%} is below {gate.overlap:.0%}"),
         (
-            e.agreement < gate.agreement,
-            f"{1 - e.agreement:.0%} of the common surface contradicts (at most {1 - gate.agreement:.0%})",
+            e.agreement < agreement,
+            f"{1 - e.agreement:.0%} of the common surface contradicts (at most {1 - agreement:.0%})",
         ),
         (
             e.intrusion > gate.intrusion,

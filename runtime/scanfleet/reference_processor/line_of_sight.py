@@ -20,6 +20,8 @@ STARTS = 1_500
 DESCENTS = 14
 # Mean misfit of the logarithm of the density: below it the scan follows the law of one sensor.
 GOOD_MISFIT = 0.36
+# A thinned cloud is evenly dense, and some far place always explains that: a sensor has to explain more.
+BETTER_THAN_EVEN = 0.6
 # The delivered origin needs less proof, for many formats put it at the sensor.
 ORIGIN_MISFIT = 0.7
 MOST_HIDDEN = 0.1
@@ -74,7 +76,7 @@ def find_viewpoint(
     candidates = []
     if origin_misfit < ORIGIN_MISFIT and origin_misfit < best_misfit + 0.15:
         candidates.append(delivered_origin)
-    if best_misfit < GOOD_MISFIT:
+    if best_misfit < GOOD_MISFIT and best_misfit < BETTER_THAN_EVEN * law.even_misfit():
         candidates.append(best)
     views = [_view(surface, place) for place in candidates]
     return next((view for view in views if hidden_fraction(view, surface) < MOST_HIDDEN), None)
@@ -99,6 +101,11 @@ class _DensityLaw:
 
     def misfit(self, place: Points) -> float:
         return float(self.misfits(np.asarray(place)[None])[0])
+
+    def even_misfit(self) -> float:
+        """Return the misfit of the law that knows no sensor: the same density everywhere."""
+        excess = np.abs(self.log_density - np.median(self.log_density))
+        return float(np.minimum(excess, 1.5).mean())
 
     def misfits(self, places: Points) -> Points:
         """Return the mean absolute deviation, cut at 1.5, from the law of a sensor at each of `places`."""

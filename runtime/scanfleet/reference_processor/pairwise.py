@@ -89,7 +89,7 @@ def refine(
             num_threads=1,
             max_iterations=iterations,
             rotation_epsilon=1e-4,
-            translation_epsilon=1e-3,
+            translation_epsilon=2e-3,
         )
         transform = _rigid(np.asarray(result.T_target_source))
     return transform

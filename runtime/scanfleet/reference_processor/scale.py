@@ -12,7 +12,7 @@ from scanfleet.reference_processor.downsample import voxel_means
 Points = NDArray[np.float64]
 
 # Voxels of the finer grid that a scan may fill: bounds memory and seconds, whatever the scan's size.
-FINE_POINTS = 30_000
+FINE_POINTS = 20_000
 # Voxels of the coarser grid, on which features are described and matched.
 COARSE_POINTS = 4_000
 MIN_COARSE_POINTS = 300

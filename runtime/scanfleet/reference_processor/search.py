@@ -70,7 +70,7 @@ def settle(
 def check(source: Prepared, target: Prepared, transform: Points, gate: Gate) -> Fit:
     """Return `transform` refined to the fine grid, with its evidence and the gate's answer."""
     fine = source.fine_voxel
-    transform = refine(source, target, transform, reaches=((2, 3 * fine, 10), (2, 2 * fine, 10)))
+    transform = refine(source, target, transform, reaches=((2, 3 * fine, 6), (2, 2 * fine, 8)))
     evidence = judge(source, target, transform)
     return Fit(transform, evidence, refusal(evidence, gate, fine_voxel=fine))
 
