@@ -130,11 +130,11 @@ class Sensor:
 def place_sensors(arch: Arch, count: int, rng: np.random.Generator) -> list[Sensor]:
     """Return `count` sensors along the arch, each tilted another way and rolled at random.
 
-    Neighbours share about two thirds of what they see; the first and the last share nothing.
+    Neighbours share about half of what they see; the first and the last share nothing.
     """
     stops = np.linspace(0.09, 0.91, count)
-    # Six sensors over 125 mm lie 20 mm apart; a radius of 1.6 distances keeps two thirds in common.
-    radius = max(24.0, 1.6 * sum(TOOTH_WIDTHS_MM) * 0.82 / max(count - 1, 1))
+    # Six sensors over 125 mm lie 20 mm apart; a radius of 1.75 distances keeps about half in common.
+    radius = max(24.0, 1.75 * sum(TOOTH_WIDTHS_MM) * 0.82 / max(count - 1, 1))
     sensors = []
     for i, stop in enumerate(stops):
         k = round(stop * (ALONG - 1))
@@ -142,7 +142,7 @@ def place_sensors(arch: Arch, count: int, rng: np.random.Generator) -> list[Sens
         aim[:2] += rng.normal(scale=1.0, size=2)
         outward = np.cross(np.append(np.gradient(arch.spine[:, :2], axis=0)[k], 0.0), [0.0, 0.0, -1.0])
         outward /= np.linalg.norm(outward)
-        tilt = np.deg2rad(rng.uniform(18.0, 34.0)) * (1.0 if i % 2 else -1.0)
+        tilt = np.deg2rad(rng.uniform(8.0, 24.0)) * (1.0 if i % 2 else -1.0)
         towards = np.cos(tilt) * np.array([0.0, 0.0, 1.0]) + np.sin(tilt) * outward
         towards += rng.normal(scale=0.05, size=3)
         # The first sensor is held upright, so that a result in its frame is seen upright, too.
@@ -152,7 +152,7 @@ def place_sensors(arch: Arch, count: int, rng: np.random.Generator) -> list[Sens
 
 
 def _look_at(aim: Array, towards: Array, up: Array, rng: np.random.Generator) -> Array:
-    """Return the pose of a sensor about 110 mm from `aim` in direction `towards`; `up` says how it is held."""
+    """Return a sensor's pose: about 110 mm from `aim`, in direction `towards`, held as `up` says."""
     forward = -towards / np.linalg.norm(towards)
     side = np.cross(forward, up)
     side /= np.linalg.norm(side)

@@ -142,7 +142,7 @@ def _render(what: Drawable, view: View) -> Picture:
     width, height = WIDTH * SCALE, HEIGHT * SCALE
     local = (what.points - np.median(what.points, axis=0)) @ view.axes.T
     x, y, depth, per_pixel = _fitted(local, width, height)
-    radius = np.clip(what.spacing * per_pixel * 0.68, 0.6, MAX_RADIUS)
+    radius = np.clip(what.spacing * per_pixel * 0.85, 0.6, MAX_RADIUS)
     nearest, distance = _splat(x, y, depth, radius, width=width, height=height)
     picture = _background(width, height)
     drawn = nearest >= 0

@@ -39,7 +39,7 @@ def read_obj(path: Path) -> RawCloud:
             block = raw.replace(b"\\\n", b"  ") if b"\\\n" in raw else raw
             _add_block(lines, block, number)
             number += raw.count(b"\n")
-            tail = raw[-TAIL_BYTES:]
+            tail = (tail + raw)[-TAIL_BYTES:]
     if is_cut(tail):
         raise BadScan("the text ends in the middle of a number: it is cut off", where=f"line {number}")
     vertices = join(lines.vertices)

@@ -1,5 +1,7 @@
 """STL: triangles without shared vertices, as text or as 50 bytes each."""
 
+import re
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from scanfleet.reference_processor.readers.base import BadScan, Points, RawCloud
 from scanfleet.reference_processor.readers.text import MAX_LINE_BYTES, blocks, parse_numbers
 
 HEADER_BYTES, TRIANGLE_BYTES = 84, 50
+_VERTEX = re.compile(rb"^[ \t]*vertex\b(.*)$", re.IGNORECASE | re.MULTILINE)
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 
 
@@ -74,26 +77,14 @@ def _text_corners(path: Path) -> Points:
 
 
 def _vertices(block: bytes, first_line: int) -> Points:
-    """Return the numbers of the lines that begin with "vertex"; everything else is blanked out first."""
-    lowered = block.lower()
-    data = np.frombuffer(lowered, dtype=np.uint8)
-    line_of = np.zeros(len(data), dtype=np.int32)
-    line_of[1:] = np.cumsum(data[:-1] == ord("\n"))
-    is_vertex = np.zeros(int(line_of[-1]) + 1, dtype=bool)
-    starts = _find_all(data, b"vertex")
-    is_vertex[line_of[starts]] = True
-    kept = np.where(is_vertex[line_of] | (data == ord("\n")), data, ord(" ")).astype(np.uint8)
-    for offset in range(len(b"vertex")):
-        kept[starts + offset] = ord(" ")
-    return parse_numbers(kept.tobytes(), first_line=first_line).as_table(3)
-
-
-def _find_all(data: np.ndarray, word: bytes) -> np.ndarray:
-    """Return where `word` stands in `data`."""
-    found = np.flatnonzero(data[: max(len(data) - len(word), 0)] == word[0])
-    for offset, letter in enumerate(word[1:], start=1):
-        found = found[data[found + offset] == letter]
-    return found
+    """Return the numbers of the lines that begin with "vertex"."""
+    try:
+        return parse_numbers(b"\n".join(_VERTEX.findall(block))).as_table(3)
+    except BadScan as error:
+        wrong = int((error.where or "line 1").split()[-1])
+        match = next(islice(_VERTEX.finditer(block), wrong - 1, None))
+        line = first_line + block.count(b"\n", 0, match.start(1))
+        raise BadScan(error.problem, where=f"line {line}", allowed=error.allowed) from None
 
 
 def _join_corners(corners: Points) -> RawCloud:

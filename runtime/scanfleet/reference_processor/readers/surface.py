@@ -32,7 +32,12 @@ def unit(vectors: Points) -> Points:
 
 
 def is_coarse(points: Points, faces: Faces) -> bool:
-    """Say whether the corners alone describe the surface badly: much of it lies in large triangles."""
+    """Say whether the corners alone describe the surface badly: much of it lies in large triangles.
+
+    A cloud of which only a few points are corners is no mesh.
+    """
+    if len(np.unique(faces)) < len(points) / 2:
+        return False
     diagonal = float(np.linalg.norm(np.ptp(points, axis=0)))
     corners = points[faces]
     longest = np.max([np.linalg.norm(corners[:, i] - corners[:, i - 1], axis=1) for i in range(3)], axis=0)

@@ -116,7 +116,7 @@ def _layout(head: bytes) -> _Layout:
                 )
             if any(name in names for name in ("qx", "qw", "quat_x", "qx_", "rot_x")):
                 raise NotAScan("its heading names rotations: it is a list of poses")
-        elif any(_is_number(word) for word in words) and len(words) == len(names):
+        elif any(_is_number(word) for word in words) and len(names) - len(words) in (0, 1):
             return _Layout(separator, separator == ";" and "," in line, number, names, len(words), stated)
         else:
             raise BadScan(f"{shown(line)} is no line of numbers", where=f"line {number + 1}")

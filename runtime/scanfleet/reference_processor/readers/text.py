@@ -78,13 +78,12 @@ def parse_numbers(block: bytes, *, first_line: int = 1) -> Numbers:
     starts, ends = _words(block)
     counts = np.diff(np.searchsorted(starts, ends), prepend=0)
     values = _parse(block)
-    if len(values) != len(starts):
-        block = _MSVC_NAN.sub(lambda match: b"nan".ljust(len(match[0])), block)
-        values = _parse(block)
-    if len(values) != len(starts):
-        start = int(starts[len(values)]) if len(values) < len(starts) else 0
-        line = first_line + int(np.searchsorted(ends, start))
+    if values is None and b"#" in block:
+        values = _parse(_MSVC_NAN.sub(lambda match: b"nan".ljust(len(match[0])), block))
+    if values is None or len(values) != len(starts):
+        start = int(starts[_first_wrong(block, starts)])
         word = block[start : start + 80].split(maxsplit=1)[0]
+        line = first_line + int(np.searchsorted(ends, start))
         raise BadScan(f"{shown(word)} is not a number", where=f"line {line}")
     filled = np.flatnonzero(counts)
     return Numbers(values=values, counts=counts[filled], lines=filled + first_line)
@@ -141,10 +140,28 @@ def _words(block: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.flatnonzero(starts), ends
 
 
-def _parse(block: bytes) -> Points:
-    """Return the numbers up to the first word that is none."""
+def _parse(block: bytes) -> Points | None:
+    """Return the numbers of the block, or None when it holds anything else."""
+    if not block.strip():
+        return np.zeros(0)
     with warnings.catch_warnings():
-        # numpy stops at the word and warns; the caller compares counts and names the line.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        values: Points = np.fromstring(block, sep=" ") if block.strip() else np.zeros(0)
+        # Before numpy 2.3 a wrong word was a warning.
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            values: Points = np.fromstring(block, sep=" ")
+        except (ValueError, DeprecationWarning):
+            return None
     return values
+
+
+def _first_wrong(block: bytes, starts: NDArray[np.int64]) -> int:
+    """Return the index of the first word that is no number, by halving."""
+    low, high = 0, len(starts) - 1
+    while low < high:
+        middle = (low + high) // 2
+        values = _parse(block[: int(starts[middle + 1])])
+        if values is None or len(values) != middle + 1:
+            high = middle
+        else:
+            low = middle + 1
+    return low
