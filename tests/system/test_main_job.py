@@ -61,6 +61,12 @@ def pose(report: dict, name: str) -> np.ndarray:
     return np.array(next(scan["pose"] for scan in report["scans"] if Path(scan["file"]).name == name))
 
 
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Return how far apart two poses put points 10 m from the origin, at most, in the poses' unit."""
+    difference = one[:3] - other[:3]
+    return float(np.linalg.norm(difference[:, 3]) + 10 * np.linalg.norm(difference[:, :3], ord=2))
+
+
 class TestTheMainJob:
     """On a running system."""
 
@@ -74,7 +80,7 @@ class TestTheMainJob:
         assert error.point_rmse_max_mm < 0.1
         names = {path.name for path in (tmp_path / "result").iterdir()}
         assert {"merged.ply", "report.json", MANIFEST_NAME} <= names
-        assert sum(name.endswith(".png") for name in names) == 3
+        assert sum(name.endswith(".png") for name in names) >= 3
         assert set(job.stage_seconds) >= {"read", "register", "merge", "write"}
         assert "scanfleet_stage: register" in client.log(handle.job_id)
 
@@ -85,16 +91,17 @@ class TestTheMainJob:
         assert report_of(tmp_path / "result")["verdict"] == "aligned"
 
     def test_the_car_sweeps_agree_with_the_reference_pose(self, client, shared_data, tmp_path):
-        job = client.submit(shared_data / "scans" / "car", tmp_path / "result").wait()
+        folder = shared_data / "scans" / "car"
+        job = client.submit(folder, tmp_path / "result").wait()
 
         assert job.status is COMPLETED, job.failure
         report = report_of(tmp_path / "result")
-        first, second = pose(report, "car_cloud400.csv"), pose(report, "car_cloud401.csv")
-        found = np.linalg.inv(first) @ second
-        published = np.linalg.inv(np.loadtxt(shared_data / "scans" / "car" / "icp_reference_4x4.txt"))
-        # The two published poses of this pair differ by 2 cm themselves.
-        assert np.linalg.norm(found[:3, 3] - published[:3, 3]) < 0.15
-        assert np.rad2deg(np.arccos(min(1, (np.trace(found[:3, :3].T @ published[:3, :3]) - 1) / 2))) < 1.0
+        found = np.linalg.inv(pose(report, "car_cloud400.csv")) @ pose(report, "car_cloud401.csv")
+        # Two poses are published for this pair: no farther from the first than the second is.
+        row = (folder / "carCloudList.csv").read_text().splitlines()[2].split(",")[1:]
+        first = np.array(row, dtype=float).reshape(4, 4)
+        second = np.linalg.inv(np.loadtxt(folder / "icp_reference_4x4.txt"))
+        assert apart(found, first) <= apart(second, first)
 
     def test_the_two_halves_of_the_hippo_are_put_together(self, client, shared_data, tmp_path):
         job = client.submit(shared_data / "scans" / "hippo", tmp_path / "result").wait()
@@ -128,9 +135,8 @@ class TestTheMainJob:
         assert {agent["agent_id"] for agent in client.load().instances} == {"agent-1", "agent-2"}
         system.processes.raise_if_dead()
 
-    def test_a_cancelled_job_stops_and_publishes_nothing(self, client, system, made):
-        target = f"{client.uploads_folder()}cancelled/"
-        handle = client.submit(made.scans_folder, target)
+    def test_a_cancelled_job_stops_and_publishes_nothing(self, client, system, made, tmp_path):
+        handle = client.submit(made.scans_folder, tmp_path / "result")
         wait_until(lambda: handle.refresh().status is JobState.PROCESSING)
 
         handle.cancel()
@@ -202,6 +208,7 @@ class Command:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self._reader.join()
+            self.process.stdout.close()
         return code
 
     @property
@@ -232,7 +239,7 @@ def test_make_run_does_the_main_job_and_leaves_nothing_behind():
     result = json.loads(command.lines[-1].removeprefix("RESULT "))
     assert result["status"] == "completed"
     assert result["error_against_truth"]["point_rmse_max_mm"] < 0.1
-    assert len(list(Path(result["result_folder"]).glob("*.png"))) == 3
+    assert len(list(Path(result["result_folder"]).glob("preview_*.png"))) >= 3
     assert {"downloading", "processing", "uploading", "register"} <= set(result["seconds_by_stage"])
     assert command.left_over() == []
 
@@ -250,7 +257,8 @@ def test_make_run_with_nothing_readable_says_what_is_readable_and_fails(tmp_path
     command.await_line("POST http://127.0.0.1")
 
     assert command.finish() == 1
-    assert ".ply" in command.text
+    assert "PLY" in command.text
+    assert "Source Folder Path" in command.text
     assert command.left_over() == []
 
 

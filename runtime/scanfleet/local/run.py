@@ -17,6 +17,7 @@ from rich.table import Table
 
 from scanfleet import sample
 from scanfleet.client import JobInfo, Scanfleet
+from scanfleet.client_http import error_of
 from scanfleet.errors import ScanfleetError
 from scanfleet.jobs import JobState
 from scanfleet.local.system import LocalSystem, Plan
@@ -66,7 +67,7 @@ def _do_job(console: Console, client: Scanfleet, url: str, scans: Path) -> JobIn
     answer = httpx.post(f"{url}/process", json=body, timeout=30)
     console.print(answer.status_code, answer.text, soft_wrap=True, highlight=False)
     if answer.status_code != httpx.codes.ACCEPTED:
-        raise ScanfleetError(f"POST /process answered {answer.status_code}: {answer.text}")
+        raise error_of(answer)
     with _bar(console, "job") as bar:
         return client.wait(
             answer.json()["job_id"],
@@ -100,7 +101,7 @@ def _table(job: JobInfo, report: dict[str, Any], error: dict[str, Any] | None, r
     table = Table(title=f"Job {job.job_id}: {job.status}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("verdict", f"{report['verdict']}: {report.get('sentence', '')}")
+    table.add_row("verdict", f"{report['verdict']}: {report['summary']}")
     if error:
         table.add_row(
             "error against the truth",

@@ -85,6 +85,9 @@ class LocalSystem:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+        if isinstance(error, Unavailable):
+            # A part that died is the better explanation of why something did not answer.
+            self.processes.raise_if_dead()
 
     def client(self) -> Scanfleet:
         """Return a client of the API that notices at once when a part of the system dies."""
