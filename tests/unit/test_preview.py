@@ -7,11 +7,11 @@ from scanfleet.reference_processor.preview import HEIGHT, WIDTH, drawable, three
 
 
 def plate(count: int = 40_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A wavy plate in x-y that looks up, twice as long as it is wide."""
+    """A wavy plate that looks along y, twice as long as it is high."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(-2, 2, count), rng.uniform(-1, 1, count)
-    points = np.stack([x, y, 0.1 * np.sin(3 * x)], axis=1)
-    normals = np.stack([-0.3 * np.cos(3 * x), np.zeros(count), np.ones(count)], axis=1)
+    points = np.stack([x, 0.1 * np.sin(3 * x), y], axis=1)
+    normals = np.stack([-0.3 * np.cos(3 * x), np.ones(count), np.zeros(count)], axis=1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return points, normals, np.full(count, np.sqrt(8 / count) * 1.5)
 
@@ -43,21 +43,21 @@ def test_the_three_sides_differ_and_are_right_handed():
     for view in views:
         np.testing.assert_allclose(view.axes @ view.axes.T, np.eye(3), atol=1e-9)
         assert np.linalg.det(view.axes) > 0.99
-    assert views[0].axes[2] @ [0, 0, 1] > 0.95
+    assert views[0].axes[2] @ [0, 1, 0] > 0.95
 
 
 def test_what_a_camera_saw_is_shown_upright_from_the_camera():
     points, normals, _ = plate()
-    in_camera = np.stack([points[:, 0], -points[:, 1], 3.0 - points[:, 2]], axis=1)
+    in_camera = np.stack([points[:, 0], -points[:, 2], 3.0 - points[:, 1]], axis=1)
 
-    front = three_views(in_camera, normals * [1, -1, -1])[0]
+    front = three_views(in_camera, normals[:, [0, 2, 1]] * [1, -1, -1])[0]
 
     np.testing.assert_allclose(front.axes, np.diag([1, -1, -1]))
 
 
 def test_points_in_front_hide_what_lies_behind(tmp_path):
     points, normals, spacing = plate()
-    behind = points - [0, 0, 1.0]
+    behind = points - [0, 1.0, 0]
     both = np.concatenate([points, behind])
     scan = np.repeat(np.array([0, 1], dtype=np.int32), len(points))
     what = drawable(both, np.concatenate([normals, normals]), np.concatenate([spacing, spacing]), scan=scan)
@@ -68,3 +68,14 @@ def test_points_in_front_hide_what_lies_behind(tmp_path):
     picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
     middle = picture[HEIGHT // 2 - 80 : HEIGHT // 2 + 50, WIDTH // 2 - 200 : WIDTH // 2 + 200]
     assert (middle[..., 0] > middle[..., 2]).mean() > 0.99  # the front scan is orange, the hidden one blue
+
+
+def test_ground_is_shown_from_above_and_at_a_slant():
+    points, normals, _ = plate()
+
+    front, left, top = three_views(points[:, [0, 2, 1]], normals[:, [0, 2, 1]])
+
+    assert abs(top.axes[2, 2]) > 0.95
+    for view in (front, left):
+        np.testing.assert_allclose(view.axes @ view.axes.T, np.eye(3), atol=1e-9)
+        assert 0.4 < view.axes[2, 2] < 0.75

@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 800, 600
 SCALE = 2
 """Drawn this much larger and then averaged down: smooth edges."""
 MAX_DRAWN = 400_000
-MAX_RADIUS = 9
+MAX_RADIUS = 6
 MARGIN = 0.06
 CLAY = np.array([0.86, 0.80, 0.72], dtype=np.float32)
 BACKGROUND_TOP = np.array([0.955, 0.96, 0.97], dtype=np.float32)
@@ -87,11 +87,24 @@ def three_views(points: Points, normals: Points) -> tuple[View, View, View]:
     front = _camera_axes(points, normals)
     if front is None:
         front = _axes_by_shape(points, normals)
+        if abs(front[2, 2]) > 0.8:  # ground seen from above
+            return (
+                View("front", _turned(front, yaw=0.0, pitch=-55.0)),
+                View("left", _turned(_rolled(front, 70.0), yaw=0.0, pitch=-55.0)),
+                View("top", front),
+            )
     return (
-        View("front", _turned(front, yaw=0.0, pitch=0.0)),
+        View("front", front),
         View("left", _turned(front, yaw=-50.0, pitch=22.0)),
         View("top", _turned(front, yaw=20.0, pitch=58.0)),
     )
+
+
+def _rolled(axes: Points, degrees: float) -> Points:
+    """Return the axes of a viewer who tilted the head to the left."""
+    a = np.deg2rad(degrees)
+    right, up, towards = axes
+    return np.stack([np.cos(a) * right + np.sin(a) * up, np.cos(a) * up - np.sin(a) * right, towards])
 
 
 def _camera_axes(points: Points, normals: Points) -> Points | None:
@@ -201,10 +214,12 @@ def _shade(normals: Points) -> Picture:
     facing = normals * np.where(normals[:, 2:] < 0, -1.0, 1.0)
     key = np.array([-0.45, 0.60, 0.66])
     fill = np.array([0.70, 0.10, 0.70])
-    key_light = np.clip(facing @ (key / np.linalg.norm(key)), 0, 1)
+    # Half of the light wraps around: surfaces seen at a slant stay readable.
+    key_light = (0.5 + 0.5 * (facing @ (key / np.linalg.norm(key)))) ** 1.6
     fill_light = np.clip(facing @ (fill / np.linalg.norm(fill)), 0, 1)
-    shine = key_light**24
-    brightness: Picture = (0.34 + 0.56 * key_light + 0.16 * fill_light + 0.08 * shine).astype(np.float32)
+    brightness: Picture = (0.18 + 0.72 * key_light + 0.16 * fill_light + 0.06 * key_light**20).astype(
+        np.float32
+    )
     return brightness
 
 
