@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from scanfleet.reference_processor.cloud import Cloud, Points, joined, voxel_means
 from scanfleet.reference_processor.denoise import NOISY, NOISY_SHARE, flattened
 from scanfleet.reference_processor.neighbours import (
     NEIGHBOURS,
+    WORKERS,
     Neighbours,
     fit_planes,
     neighbours,
@@ -26,6 +30,8 @@ WEAK_OUTLIER_RATIO = 1.8
 SHUNNED_BELOW = 3
 MOST_OUTLIERS = 0.2
 """If more of the points look like outliers they are none: the cloud is simply uneven."""
+SUSPECT_RATIO = 1.5
+OUTLIER_ROUNDS = 3
 NORMAL_PASSES = 3
 
 
@@ -76,17 +82,40 @@ def merge(
 def without_outliers(cloud: Cloud) -> tuple[Cloud, Neighbours]:
     """Return the cloud without points that lie much lonelier than their neighbours do, and its neighbours."""
     near = neighbours(cloud.points, k=NEIGHBOURS)
-    loneliness = near.distance.mean(axis=1)
-    around = np.sort(loneliness[near.index], axis=1)
-    # The quarter of the neighbours that lie closest: an outlier may have other outliers around it.
-    ratio = loneliness / np.maximum(around[:, around.shape[1] // 4], 1e-30)
+    loneliness = near.distance.mean(axis=1).astype(np.float64)
+    ratio = _ratio(loneliness, loneliness, near.index)
     # Nobody's neighbour: everything around it has nearer company.
     is_shunned = np.bincount(near.index.ravel(), minlength=len(ratio)) < SHUNNED_BELOW
     is_weak = (cloud.count == 1) & (np.median(cloud.count[near.index], axis=1) >= 3)
     is_outlier = ratio > np.where(is_shunned | is_weak, WEAK_OUTLIER_RATIO, OUTLIER_RATIO)
+    _add_company(is_outlier, ratio, loneliness, cloud.points)
     if not is_outlier.any() or is_outlier.mean() > MOST_OUTLIERS:
         return cloud, near
     return cloud.part(~is_outlier), without(near, is_outlier)
+
+
+def _add_company(is_outlier: NDArray[np.bool_], ratio: Points, loneliness: Points, points: Points) -> None:
+    """Add outliers that looked less lonely only because other outliers were near, in place."""
+    for _ in range(OUTLIER_ROUNDS):
+        suspects = np.flatnonzero(~is_outlier & (ratio > SUSPECT_RATIO))
+        kept = np.flatnonzero(~is_outlier)
+        if not len(suspects) or not is_outlier.any() or len(kept) <= NEIGHBOURS:
+            return
+        tree = cKDTree(points[kept], balanced_tree=False)
+        distance, index = tree.query(points[suspects], k=range(2, NEIGHBOURS + 2), workers=WORKERS)
+        loneliness[suspects] = distance.mean(axis=1)
+        ratio[suspects] = _ratio(loneliness[suspects], loneliness, kept[index])
+        found = suspects[ratio[suspects] > OUTLIER_RATIO]
+        is_outlier[found] = True
+        if not len(found):
+            return
+
+
+def _ratio(own: Points, all_points: Points, index: NDArray[np.integer[Any]]) -> Points:
+    """Return how much lonelier points are than the closest-lying quarter of their neighbours."""
+    around = np.sort(all_points[index], axis=1)
+    ratio: Points = own / np.maximum(around[:, around.shape[1] // 4], 1e-30)
+    return ratio
 
 
 def surface_normals(cloud: Cloud, near: Neighbours) -> Points:
