@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -78,7 +79,7 @@ def serve(settings: AgentSettings, processors: Mapping[str, Processor]) -> None:
         status.start()
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: worker.request_stop())
+                signal.signal(number, lambda *_: stop_soon(worker))
             facts = {"action": "agent_started", "pool": settings.pool, "status_port": status.port}
             log.info("agent serves %s", settings.pool, extra=facts)
             worker.run()
@@ -87,6 +88,12 @@ def serve(settings: AgentSettings, processors: Mapping[str, Processor]) -> None:
     finally:
         scratch.release()
     log.info("agent stopped", extra={"action": "agent_stopped"})
+
+
+def stop_soon(worker: Worker) -> None:
+    """Stop the worker from a thread of its own: a signal handler runs in the middle of whatever the main
+    thread does, and would wait for ever for a lock that the main thread holds."""
+    threading.Thread(target=worker.request_stop, name="stop").start()
 
 
 def main() -> None:

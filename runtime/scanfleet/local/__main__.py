@@ -17,7 +17,7 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 def main() -> None:
-    """Run the command; exit 0 when all went well, 130 on Ctrl-C, 1 otherwise."""
+    """Run the command; exit 0 when all went well, 130 when `run` was interrupted, 1 otherwise."""
     arguments = _parser().parse_args()
     console = Console()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -36,7 +36,8 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         console.print("stopped")
-        sys.exit(INTERRUPTED_EXIT_CODE)
+        # Ctrl-C is how `up` ends, but a `run` that was interrupted did not do its job.
+        sys.exit(0 if arguments.command == "up" else INTERRUPTED_EXIT_CODE)
     except ScanfleetError as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
