@@ -159,10 +159,10 @@ def _render(what: Drawable, view: View) -> Picture:
     nearest, distance = _splat(x, y, depth, radius, width=width, height=height)
     picture = _background(width, height)
     drawn = nearest >= 0
-    index = nearest[drawn]
-    shade = _shade(what.normals[index] @ view.axes.T)
-    light = _occlusion(distance, float(np.ptp(depth)))[drawn]
-    picture[drawn] = what.colours[index] * shade[:, None] * light[:, None]
+    # Lit point by point: there are fewer of them than pixels.
+    lit = what.colours * _shade(what.normals @ view.axes.T)[:, None]
+    light = _occlusion(distance, float(np.ptp(depth)))
+    picture[drawn] = lit.take(nearest[drawn], axis=0) * light[drawn][:, None]
     return picture
 
 
