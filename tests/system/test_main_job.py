@@ -295,3 +295,16 @@ def test_make_up_keeps_its_jobs_over_a_restart(tmp_path, made):
 
     assert again == job
     assert report_of(tmp_path / "again") == report_of(tmp_path / "result")
+
+
+def test_make_up_says_where_everything_is_and_ends_well_with_ctrl_c(tmp_path):
+    ports = ("--port", "0", "--emulator-port", "0")
+    command = Command("up", "--agents", "1", *ports, "--state", str(tmp_path))
+    command.await_line("Ctrl-C stops everything")
+
+    command.process.send_signal(signal.SIGINT)
+
+    assert command.finish() == 0, command.text
+    for part in ("API and console", "S3 endpoint", "submit"):
+        assert part in command.text
+    assert command.left_over() == []

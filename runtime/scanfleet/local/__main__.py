@@ -25,14 +25,13 @@ def main() -> None:
     try:
         if arguments.command == "run":
             sys.exit(run(console, repo_root=REPO_ROOT, scans=arguments.scans))
-        sys.exit(
-            up(
-                console,
-                repo_root=REPO_ROOT,
-                agents=arguments.agents,
-                port=arguments.port,
-                emulator_port=arguments.emulator_port,
-            )
+        up(
+            console,
+            repo_root=REPO_ROOT,
+            state=arguments.state,
+            agents=arguments.agents,
+            port=arguments.port,
+            emulator_port=arguments.emulator_port,
         )
     except KeyboardInterrupt:
         console.print("stopped")
@@ -56,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     always = commands.add_parser("up", help="run the whole system until Ctrl-C")
     always.add_argument("--agents", type=_count, default=2)
     always.add_argument("--port", type=int, default=8080)
+    always.add_argument("--state", type=Path, default=REPO_ROOT / ".scanfleet", help="kept between starts")
     always.add_argument("--emulator-port", type=int, default=EMULATOR_PORT)
     return parser
 

@@ -1,23 +1,24 @@
 """`make up`: the whole system on this machine until Ctrl-C; its state is there again the next time."""
 
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
 from scanfleet.local.processes import LocalModeError
 from scanfleet.local.system import LocalSystem, Plan
 
-STATE_FOLDER = ".scanfleet"
 EMULATOR_PORT = 4566
 
 
-def up(console: Console, *, repo_root: Path, agents: int, port: int, emulator_port: int) -> int:
+def up(
+    console: Console, *, repo_root: Path, state: Path, agents: int, port: int, emulator_port: int
+) -> NoReturn:
     """Run until Ctrl-C (a KeyboardInterrupt) or until a part dies, which raises LocalModeError."""
-    home = repo_root / STATE_FOLDER
     plan = Plan(
         repo_root=repo_root,
-        state=home,
-        logs=home / "logs",
+        state=state,
+        logs=state / "logs",
         agents=agents,
         port=port,
         emulator_port=emulator_port,
