@@ -175,9 +175,10 @@ def _propagated(points: Points, normals: Points, distances: Points, neighbours: 
         signs = signs * signs[parent]
         parent = parent[parent]
     turned = normals * signs[:, None]
-    middle = np.stack([np.bincount(piece, weights=points[:, a], minlength=pieces) for a in range(3)], axis=1)
-    middle /= np.bincount(piece, minlength=pieces)[:, None]
+    sums = np.stack([np.bincount(piece, weights=points[:, a], minlength=pieces) for a in range(3)], axis=1)
+    middle = sums / np.bincount(piece, minlength=pieces)[:, None]
     outward = np.bincount(
         piece, weights=np.einsum("ni,ni->n", turned, points - middle[piece]), minlength=pieces
     )
-    return turned * np.where(outward < 0, -1.0, 1.0)[piece][:, None]
+    result: Points = turned * np.where(outward < 0, -1.0, 1.0)[piece][:, None]
+    return result

@@ -22,6 +22,7 @@ class Evidence:
     """What the surfaces say about one transform.
 
     `overlap_source`, `overlap_target`: fraction of each scan's points that lie on the other;
+    `common`: the overlap's area in coarse voxels, by the scan that shows less of it;
     `agreement`: points on the other surface / points that are on it or hover over it, the worse direction;
     `rms`: point-to-plane root mean square of the points on the surface, in coarse voxels;
     `noise`: what `rms` would be from the scans' own roughness; `intrusion`: points in space that the other
@@ -36,6 +37,7 @@ class Evidence:
 
     overlap_source: float
     overlap_target: float
+    common: float
     agreement: float
     rms: float
     noise: float
@@ -106,6 +108,10 @@ def judge(source: Prepared, target: Prepared, transform: Points, *, seed: int = 
     return Evidence(
         overlap_source=forward.hits / forward.probes,
         overlap_target=backward.hits / backward.probes,
+        common=min(
+            source.coarse.size * forward.hits / forward.probes,
+            target.coarse.size * backward.hits / backward.probes,
+        ),
         agreement=min(agreements) if hits else 0.0,
         rms=rms,
         noise=source.roughness + target.roughness,

@@ -86,7 +86,8 @@ def misplacement(edge: Edge, poses: Points) -> float:
     Measured where the scans overlap and as far as the overlap resists (a wall may be slid along freely).
     """
     error = logarithm(inverse_of(poses[edge.target]) @ poses[edge.source] @ inverse_of(edge.transform))
-    return float(np.sqrt(max(error @ edge.information @ error, 0.0) * 3))
+    square = float(error @ edge.information @ error)
+    return float(np.sqrt(max(square, 0.0) * 3))
 
 
 def inverse_of(transform: Points) -> Points:
@@ -152,8 +153,7 @@ def _step(poses: Points, edges: Sequence[Edge], slot: dict[int, int], width: flo
                     b = slice(6 * slot[two], 6 * slot[two] + 6)
                     h[a, b] += j_one.T @ information @ j_two
     damping = 1e-9 * max(float(np.trace(h)) / size, 1e-12)
-    step: Points = np.linalg.solve(h + damping * np.eye(size), -g)
-    return step
+    return np.asarray(np.linalg.solve(h + damping * np.eye(size), -g), dtype=np.float64)
 
 
 def _adjoint(transform: Points) -> Points:

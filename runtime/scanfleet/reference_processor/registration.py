@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from scanfleet.reference_processor.downsample import Points
-from scanfleet.reference_processor.features import Matches, match
+from scanfleet.reference_processor.features import match
 from scanfleet.reference_processor.gate import Gate
 from scanfleet.reference_processor.pairwise import judge
 from scanfleet.reference_processor.posegraph import CONTRADICTION, Edge, connected, misplacement, optimise
@@ -18,6 +18,7 @@ from scanfleet.reference_processor.scan import Scan
 from scanfleet.reference_processor.search import Fit, check, propose, settle
 
 MATCHES = 1_000
+RETRIED_PAIRS = 8
 
 
 class Verdict(StrEnum):
@@ -131,23 +132,36 @@ def _connect(
     groups is never left out, for it may be the only connection.
     """
     pairs = [(i, j) for j, i in combinations(range(len(prepared)), 2)]
-    matches: dict[tuple[int, int], Matches] = {}
+    likeness: dict[tuple[int, int], float] = {}
     for k, (i, j) in enumerate(pairs):
-        matches[i, j] = match(prepared[i].described, prepared[j].described, limit=MATCHES)
+        likeness[i, j] = match(prepared[i].described, prepared[j].described, limit=MATCHES).likeness
         on_progress(20.0 + 15.0 * (k + 1) / len(pairs))
-    order = sorted(pairs, key=lambda p: -matches[p].likeness)
-    tried: list[_Tried] = []
-    for k, (i, j) in enumerate(order):
-        on_progress(35.0 + 50.0 * (k + 1) / len(order))
-        if any(i in g and j in g for g in connected(len(prepared), _edges(tried))):
+    order = sorted(pairs, key=lambda p: -likeness[p])
+    # A second, harder look at the likeliest pairs that are still apart: a whole set may hang on one of them.
+    rounds = [(pair, 1) for pair in order] + [(pair, 3) for pair in order]
+    tried: dict[tuple[int, int], _Tried] = {}
+    harder = 0
+    for k, ((i, j), effort) in enumerate(rounds):
+        on_progress(35.0 + 50.0 * (k + 1) / len(rounds))
+        together = any(i in g and j in g for g in connected(len(prepared), _edges(list(tried.values()))))
+        if together or (effort > 1 and harder >= RETRIED_PAIRS):
             continue
-        prior = None if force_global else _as_delivered(prepared[i], prepared[j], scale)
-        guesses = [] if prior is None else [prior]
-        proposals = propose(prepared[i], prepared[j], matches.pop((i, j)), guesses=guesses)
-        fit = settle(prepared[i], prepared[j], proposals, gate, prior=prior)
+        harder += effort > 1
+        fit = _search(prepared[i], prepared[j], scale, gate, force_global=force_global, effort=effort)
         if fit is not None:
-            tried.append(_Tried(i, j, fit))
-    return tried
+            tried[i, j] = _Tried(i, j, fit)
+    return list(tried.values())
+
+
+def _search(
+    source: Prepared, target: Prepared, scale: Scale, gate: Gate, *, force_global: bool, effort: int
+) -> Fit | None:
+    """Return the best fit of one pair, from features and from where the files put the scans."""
+    prior = None if force_global else _as_delivered(source, target, scale)
+    matches = match(source.described, target.described, limit=MATCHES if effort == 1 else 2 * MATCHES)
+    guesses = [] if prior is None else [prior]
+    proposals = propose(source, target, matches, guesses=guesses, effort=effort)
+    return settle(source, target, proposals, gate if effort == 1 else gate.stricter(), prior=prior)
 
 
 def _close_loops(prepared: Sequence[Prepared], tried: list[_Tried], gate: Gate) -> list[_Tried]:

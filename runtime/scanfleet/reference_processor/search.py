@@ -29,19 +29,22 @@ class Fit:
 
 
 def propose(
-    source: Prepared, target: Prepared, matches: Matches, *, guesses: Sequence[Points]
+    source: Prepared, target: Prepared, matches: Matches, *, guesses: Sequence[Points], effort: int = 1
 ) -> list[Points]:
-    """Return distinct transforms refined on the coarse clouds, best first: from `matches` and `guesses`."""
-    found = agree(source.coarse, target.coarse, matches, limit=HYPOTHESES).transforms
+    """Return distinct transforms refined on the coarse clouds, best first: from `matches` and `guesses`.
+
+    `effort` multiplies how many hypotheses are followed up.
+    """
+    found = agree(source.coarse, target.coarse, matches, limit=HYPOTHESES * effort).transforms
     marks = np.array([coarse_score(source, target, t, probes=600) for t in found])
-    best = [found[i] for i in np.argsort(-marks, kind="stable")[:COARSE_REFINED]]
+    best = [found[i] for i in np.argsort(-marks, kind="stable")[: COARSE_REFINED * effort]]
     refined = [refine(source, target, t, reaches=((0, 3.0, 10), (0, 1.5, 6))) for t in best]
     refined += [refine(source, target, t, reaches=((0, 6.0, 15), (0, 3.0, 10), (0, 1.5, 6))) for t in guesses]
     if not refined:
         return []
     marks = np.array([coarse_score(source, target, t) for t in refined])
     ranked = np.array(refined)[np.argsort(-marks, kind="stable")]
-    return [ranked[k] for k in distinct(ranked, source.coarse.points, apart=SAME, limit=PROPOSALS)]
+    return [ranked[k] for k in distinct(ranked, source.coarse.points, apart=SAME, limit=PROPOSALS * effort)]
 
 
 def settle(
