@@ -165,6 +165,7 @@ def test_exit_codes_become_failure_classes():
     assert explain_exit(ProgramExit(0)) is None
     assert explain_exit(ProgramExit(3)).failure_class is FailureClass.PROGRAM_ERROR
     assert explain_exit(ProgramExit(-11)).failure_class is FailureClass.CRASH
+    assert explain_exit(ProgramExit(-9)).failure_class is FailureClass.OUT_OF_MEMORY
     access_violation = explain_exit(ProgramExit(0xC0000005))
     assert access_violation.failure_class is FailureClass.CRASH
     assert "0xC0000005" in access_violation.reason

@@ -11,6 +11,8 @@ from scanfleet.contract import Pool
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, Job
 
+SIGKILL = 9
+"""Not from `signal`, which has no SIGKILL on Windows."""
 NTSTATUS_ERRORS_FROM = 0xC0000000
 """Exit codes from here up are NTSTATUS error values. Source: [MS-ERREF] 2.3."""
 
@@ -124,6 +126,10 @@ def explain_exit(program_exit: ProgramExit) -> JobFailure | None:
     code, said = program_exit.exit_code, program_exit.failure_reason
     if code == 0:
         return None
+    if code == -SIGKILL:
+        # The agent's own kills never get here, so the kernel's memory killer is the likely sender.
+        reason = said or "the operating system killed the program, most likely for lack of memory"
+        return JobFailure(FailureClass.OUT_OF_MEMORY, reason, exit_code=code)
     if code < 0:
         return JobFailure(
             FailureClass.CRASH, said or f"the program was ended by signal {-code}", exit_code=code
