@@ -22,6 +22,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
 SQS_READ_TIMEOUT_SECONDS = 30
 """Above the longest poll, 20 s: a poll that finds nothing is an answer, not a failure."""
+HEARTBEAT_TIMEOUT_SECONDS = 3
+"""Two tries of two waits each end well within a lease."""
 MAX_CALL_ATTEMPTS = 5
 """One call is tried this often. Adaptive mode also slows the client down while the service throttles.
 Source: boto3 guide, "Retries"."""
@@ -56,6 +58,28 @@ def build_clients(*, max_connections: int = 32, session: boto3.Session | None = 
         sqs=session.client("sqs", config=_config(max_connections, SQS_READ_TIMEOUT_SECONDS)),
         dynamodb=session.client("dynamodb", config=_config(max_connections, READ_TIMEOUT_SECONDS)),
         credentials=credentials,
+    )
+
+
+@dataclass(frozen=True)
+class HeartbeatClients:
+    """Clients that give up soon: a heartbeat that waits for an answer is no heartbeat."""
+
+    sqs: "SQSClient"
+    dynamodb: "DynamoDBClient"
+
+
+def build_heartbeat_clients(*, session: boto3.Session | None = None) -> HeartbeatClients:
+    """Return the clients of this process's heartbeats."""
+    session = session or boto3.Session()
+    config = Config(
+        connect_timeout=HEARTBEAT_TIMEOUT_SECONDS,
+        read_timeout=HEARTBEAT_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        tcp_keepalive=True,
+    )
+    return HeartbeatClients(
+        sqs=session.client("sqs", config=config), dynamodb=session.client("dynamodb", config=config)
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scanfleet.agent.attempt import Tools
-from scanfleet.agent.lease import HeartbeatRules
+from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.transfer import Transfer
@@ -83,7 +83,7 @@ class TestFleet:
             processors={"scripted": ScriptedProcessor()},
             allowed_prefixes=AllowedPrefixes((f"s3://{DATA}/",)),
             artifacts_bucket=ARTIFACTS,
-            heartbeat=FAST,
+            pulse=Pulse(self.leases, self.queues, FAST),
             default_time_limit=timedelta(seconds=60),
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from scanfleet.agent.lease import Heartbeat, HeartbeatRules
+from scanfleet.agent.lease import Heartbeat, Pulse
 from scanfleet.agent.log_shipping import LogShipper
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.publication import Publication
@@ -28,9 +28,6 @@ from scanfleet.telemetry import record_bytes
 
 log = logging.getLogger(__name__)
 
-LOG_INTERVAL_SECONDS = 2.0
-"""New program output is stored this often at most while the program runs."""
-
 
 @dataclass(frozen=True)
 class Tools:
@@ -46,7 +43,7 @@ class Tools:
     processors: Mapping[str, Processor]
     allowed_prefixes: AllowedPrefixes
     artifacts_bucket: str
-    heartbeat: HeartbeatRules
+    pulse: Pulse
     default_time_limit: timedelta
 
 
@@ -88,21 +85,19 @@ class Attempt:
             source=program_log,
         )
         heartbeat = Heartbeat(
-            leases=self._tools.leases,
-            queues=self._tools.queues,
-            rules=self._tools.heartbeat,
+            pulse=self._tools.pulse,
             lease=self._lease,
             message=self._message,
             board=self._board,
             stop=self._stop,
-            on_beat=_at_most_every(LOG_INTERVAL_SECONDS, shipper.ship),
         )
         heartbeat.start()
+        shipper.start()
         try:
             return self._outcome(workspace, program_log, settlement)
         finally:
+            shipper.stop()
             heartbeat.stop()
-            shipper.ship()
             program_log.close()
 
     def _outcome(
@@ -203,15 +198,3 @@ class Attempt:
 
 def _ignore(_done: int, _total: int) -> None:
     """Transfers report bytes; the job's percentage is the program's alone."""
-
-
-def _at_most_every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
-    last = time.monotonic()
-
-    def throttled() -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            call()
-
-    return throttled

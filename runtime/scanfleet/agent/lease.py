@@ -32,32 +32,37 @@ class HeartbeatRules:
     """How often to look for a cancel request between renewals."""
 
 
+@dataclass(frozen=True)
+class Pulse:
+    """What the heartbeats of one agent work with. The clients behind it give up soon."""
+
+    leases: Leases
+    queues: JobQueues
+    rules: HeartbeatRules
+
+
 class Heartbeat:
     """Beats in a thread of its own from `start` to `stop`."""
 
     def __init__(
         self,
         *,
-        leases: Leases,
-        queues: JobQueues,
-        rules: HeartbeatRules,
+        pulse: Pulse,
         lease: Lease,
         message: Message,
         board: ProgressBoard,
         stop: StopRequest,
-        on_beat: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._leases = leases
-        self._queues = queues
-        self._rules = rules
+        self._leases = pulse.leases
+        self._queues = pulse.queues
+        self._rules = pulse.rules
         self._lease = lease
         self._message = message
         self._board = board
         self._stop = stop
-        self._on_beat = on_beat
         self._clock = clock
-        self._renewed_at = clock()
+        self._renewed_at = self._extended_at = clock()
         self._written = board.current()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job.job_id}", daemon=True)
@@ -81,6 +86,9 @@ class Heartbeat:
                 return
             except Unavailable as error:
                 log.warning("heartbeat failed: %s", error, extra=self._facts("heartbeat_failed"))
+            except Exception:
+                # Whatever it was, the next beat must come: a silent end would let the program run on.
+                log.exception("heartbeat failed", extra=self._facts("heartbeat_failed"))
 
     def beat(self) -> None:
         """Renew if it is time, or only look for a cancel request.
@@ -97,7 +105,6 @@ class Heartbeat:
         job = self._renew(*progress) if is_changed or is_due else self._look()
         if job.cancel_requested_at is not None and job.committed_attempt is None:
             self._stop.set(StopReason.CANCELLED)
-        self._on_beat()
 
     def _renew(self, percent: float, stage: str | None) -> Job:
         # Measured from before the call: the lease may not end later than this agent believes it does.
@@ -105,7 +112,9 @@ class Heartbeat:
         renewed = self._leases.renew(self._lease, progress_percent=percent, stage=stage)
         self._renewed_at = sent_at
         self._written = (percent, stage)
-        self._queues.extend(self._message, visibility_seconds=self._rules.visibility_seconds)
+        if sent_at - self._extended_at >= self._rules.every.total_seconds():
+            self._queues.extend(self._message, visibility_seconds=self._rules.visibility_seconds)
+            self._extended_at = sent_at
         return renewed.job
 
     def _look(self) -> Job:

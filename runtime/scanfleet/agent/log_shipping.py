@@ -5,6 +5,7 @@ are the program's output.
 """
 
 import logging
+import threading
 
 from scanfleet.agent.output import ProgramLog
 from scanfleet.contract import LOGS_PREFIX
@@ -17,17 +18,40 @@ log = logging.getLogger(__name__)
 SEGMENT_BYTES = 1024 * 1024
 
 
+SHIP_INTERVAL_SECONDS = 2.0
+
+
 class LogShipper:
-    """Ships one attempt's output. A segment that could not be stored is tried again with the next call."""
+    """Ships one attempt's output every two seconds, in a thread of its own: S3 may be slow.
+
+    A segment that could not be stored is tried again the next time.
+    """
 
     def __init__(
         self, objects: ObjectStore, *, bucket: str, job_id: str, attempt: int, source: ProgramLog
     ) -> None:
         self._objects = objects
         self._folder = S3Uri(bucket, f"{LOGS_PREFIX}{job_id}/{attempt}/")
+        self._facts = {"action": "log_not_shipped", "folder": str(self._folder)}
         self._source = source
         self._offset = 0
         self._segment = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"log-{job_id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ship."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ship the rest and stop."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(SHIP_INTERVAL_SECONDS):
+            self.ship()
+        self.ship()
 
     def ship(self) -> None:
         """Store the whole lines printed since the last call.
@@ -38,8 +62,9 @@ class LogShipper:
             while self._ship_segment():
                 continue
         except (ScanfleetError, OSError) as error:
-            facts = {"action": "log_not_shipped", "folder": str(self._folder)}
-            log.warning("program output was not stored: %s", error, extra=facts)
+            log.warning("program output was not stored: %s", error, extra=self._facts)
+        except Exception:
+            log.exception("program output was not stored", extra=self._facts)
 
     def _ship_segment(self) -> bool:
         self._source.flush()

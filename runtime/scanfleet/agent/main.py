@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Tools
-from scanfleet.agent.lease import HeartbeatRules
+from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.status import StatusServer
@@ -18,7 +18,7 @@ from scanfleet.agent.transfer import Transfer
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
-from scanfleet.clients import Clients, build_clients
+from scanfleet.clients import Clients, build_clients, build_heartbeat_clients
 from scanfleet.errors import ConfigurationError
 from scanfleet.leases import Leases
 from scanfleet.objects import ObjectStore
@@ -52,12 +52,22 @@ def build_tools(
         processors=processors,
         allowed_prefixes=AllowedPrefixes(settings.allowed_prefixes),
         artifacts_bucket=settings.artifacts_bucket,
-        heartbeat=HeartbeatRules(
+        pulse=build_pulse(settings),
+        default_time_limit=timedelta(seconds=settings.time_limit_seconds),
+    )
+
+
+def build_pulse(settings: AgentSettings) -> Pulse:
+    """Return what heartbeats work with: their own clients, which give up soon."""
+    clients = build_heartbeat_clients()
+    return Pulse(
+        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
+        queues=JobQueues(clients.sqs, settings.queues),
+        rules=HeartbeatRules(
             every=timedelta(seconds=settings.heartbeat_seconds),
             lease=timedelta(seconds=settings.lease_seconds),
             visibility_seconds=settings.visibility_seconds,
         ),
-        default_time_limit=timedelta(seconds=settings.time_limit_seconds),
     )
 
 

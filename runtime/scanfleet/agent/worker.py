@@ -138,7 +138,7 @@ class Worker:
             self._pool,
             priority,
             wait=wait,
-            visibility_seconds=self._tools.heartbeat.visibility_seconds,
+            visibility_seconds=self._tools.pulse.rules.visibility_seconds,
         )
 
     # --- Attempts ------------------------------------------------------------------------------------------

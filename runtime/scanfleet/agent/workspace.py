@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -59,7 +59,10 @@ class Scratch:
                 folder.mkdir(parents=True)
             yield Workspace(root, folders)
         finally:
-            _remove(self.folder / job_id)
+            # This attempt's folder only: after a lost lease, the job's next attempt may run here already.
+            _remove(root)
+            with suppress(OSError):
+                root.parent.rmdir()
 
 
 class Workspace:

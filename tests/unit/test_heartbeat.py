@@ -1,0 +1,171 @@
+"""The heartbeat: what it renews when, and when it makes the attempt stop."""
+
+from datetime import timedelta
+
+import pytest
+
+from scanfleet.agent.lease import Heartbeat, HeartbeatRules, Pulse
+from scanfleet.agent.output import ProgressBoard
+from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.contract import Pool
+from scanfleet.errors import LeaseLost, Unavailable
+from scanfleet.jobs import Job, JobState, new_job_id
+from scanfleet.leases import Lease
+from scanfleet.processors.base import Progress
+from scanfleet.queue import Message
+
+RULES = HeartbeatRules(
+    every=timedelta(seconds=5),
+    lease=timedelta(seconds=25),
+    visibility_seconds=35,
+    look=timedelta(seconds=0.01),
+)
+
+
+class Table:
+    """One job's record that keeps the lease's rules, and may be out of reach."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.renewals: list[tuple[float, str | None]] = []
+        self.error: Exception | None = None
+
+    def get(self, _job_id: str) -> Job:
+        if self.error:
+            raise self.error
+        return self.job
+
+    def renew(self, lease: Lease, *, progress_percent: float, stage: str | None) -> Lease:
+        if self.error:
+            raise self.error
+        if (self.job.attempt, self.job.agent_id) != (lease.attempt, lease.agent_id):
+            raise LeaseLost("another has it")
+        self.renewals.append((progress_percent, stage))
+        return Lease(self.job, lease.agent_id, lease.attempt)
+
+    def change(self, **facts) -> None:
+        self.job = self.job.model_copy(update=facts)
+
+
+class Queue:
+    def __init__(self) -> None:
+        self.extensions: list[int] = []
+
+    def extend(self, _message: Message, *, visibility_seconds: int) -> None:
+        self.extensions.append(visibility_seconds)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.now = 100.0
+        job = Job(
+            job_id=new_job_id(),
+            owner="ann",
+            processor="p",
+            pool=Pool.LINUX_CPU,
+            source_uri="s3://b/in/",
+            target_uri="s3://b/out/",
+            state=JobState.PROCESSING,
+            attempt=1,
+            agent_id="a1",
+            created_at=0,
+            queued_at=0,
+            state_changed_at=0,
+        )
+        self.table, self.queue = Table(job), Queue()
+        self.board = ProgressBoard(lambda: self.now)
+        self.stop = StopRequest()
+        self.heartbeat = Heartbeat(
+            pulse=Pulse(self.table, self.queue, RULES),
+            lease=Lease(job, "a1", 1),
+            message=Message("url", "receipt", "{}", 1),
+            board=self.board,
+            stop=self.stop,
+            clock=lambda: self.now,
+        )
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_lease_and_message_are_renewed_together_when_it_is_time(bench):
+    bench.now += 4.9
+    bench.heartbeat.beat()
+    assert (bench.table.renewals, bench.queue.extensions) == ([], [])
+
+    bench.now += 0.1
+    bench.heartbeat.beat()
+    assert (bench.table.renewals, bench.queue.extensions) == ([(0.0, None)], [35])
+
+
+def test_changed_progress_is_written_once_a_second_at_most(bench):
+    bench.board.update(Progress(percent=10, stage="align"))
+    bench.now += 0.9
+    bench.heartbeat.beat()
+    assert bench.table.renewals == []
+
+    bench.now += 0.2
+    bench.heartbeat.beat()
+    bench.heartbeat.beat()
+    assert bench.table.renewals == [(10, "align")]
+
+
+def test_a_cancel_request_is_heard_between_renewals(bench):
+    bench.table.change(cancel_requested_at=1.0)
+
+    bench.heartbeat.beat()
+
+    assert bench.stop.reason is StopReason.CANCELLED
+
+
+def test_a_cancel_request_after_the_commit_is_ignored(bench):
+    bench.table.change(cancel_requested_at=1.0, committed_attempt=1)
+
+    bench.heartbeat.beat()
+
+    assert bench.stop.reason is None
+
+
+@pytest.mark.parametrize("waited", [0.0, 5.0])
+def test_another_owner_means_that_the_lease_is_lost(bench, waited):
+    bench.table.change(attempt=2, agent_id="a2")
+    bench.now += waited
+
+    with pytest.raises(LeaseLost):
+        bench.heartbeat.beat()
+
+
+def test_a_lease_that_could_not_be_renewed_in_time_counts_as_lost(bench):
+    bench.table.error = Unavailable("throttled")
+    for _ in range(4):
+        bench.now += 6
+        with pytest.raises(Unavailable):
+            bench.heartbeat.beat()
+
+    bench.now += 1
+    with pytest.raises(LeaseLost, match="not renewed for 25 s"):
+        bench.heartbeat.beat()
+
+
+def test_an_unforeseen_error_does_not_end_the_heartbeat(bench):
+    bench.table.error = KeyError("what nobody thought of")
+    heard = []
+    bench.stop.listen(lambda: heard.append(bench.stop.reason))
+    bench.heartbeat.start()
+    try:
+        bench.now += 26  # only a heartbeat that still beats can notice
+        bench.heartbeat._thread.join(20)
+    finally:
+        bench.heartbeat.stop()
+
+    assert heard == [StopReason.LEASE_LOST]
+
+
+def test_a_lost_lease_overrides_a_cancel(bench):
+    bench.stop.set(StopReason.CANCELLED)
+    bench.stop.set(StopReason.LEASE_LOST)
+    bench.stop.set(StopReason.AGENT_STOPPING)
+
+    assert bench.stop.reason is StopReason.LEASE_LOST
