@@ -23,6 +23,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+assert sys.platform != "win32", "Windows has Job Objects instead"
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 """Source: prctl(2)."""
