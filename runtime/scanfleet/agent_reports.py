@@ -3,11 +3,12 @@
 Item: {"pk": "AGENTS", "sk": "AGENT#<id>", "report": <json>, "expires_at": epoch seconds}
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scanfleet import contract
 from scanfleet.contract import Pool, TableKey
@@ -16,6 +17,9 @@ from scanfleet.store_items import AGENTS_PARTITION, agent_key, attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+
+log = logging.getLogger(__name__)
 
 
 class AgentReport(BaseModel):
@@ -68,5 +72,14 @@ class AgentDirectory:
         with answering("list agents"):
             texts = [item["report"]["S"] for page in pages for item in page["Items"]]
         oldest = self._clock() - contract.AGENT_SILENT_AFTER.total_seconds()
-        reports = map(AgentReport.model_validate_json, texts)
-        return tuple(report for report in reports if report.seen_at >= oldest)
+        reports = (_read(text) for text in texts)
+        return tuple(report for report in reports if report is not None and report.seen_at >= oldest)
+
+
+def _read(text: str) -> AgentReport | None:
+    """Return the report, or None for one of another version's agent."""
+    try:
+        return AgentReport.model_validate_json(text)
+    except ValidationError as error:
+        log.warning("agent report not understood: %s", error, extra={"action": "report_not_understood"})
+        return None

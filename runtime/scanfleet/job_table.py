@@ -103,6 +103,9 @@ class JobTable:
             "#attempt = :seen_attempt AND #state = :seen_state"
             " AND (attribute_not_exists(lease_expires_at) OR lease_expires_at <= :now)"
         )
+        if job.committed_attempt is None:
+            # Its silent owner may have committed since; what is then due is another decision.
+            condition += " AND attribute_not_exists(committed_attempt)"
         values = {
             ":seen_attempt": attribute(job.attempt),
             ":seen_state": attribute(job.state),

@@ -32,9 +32,9 @@ class Lease:
 
 @dataclass(frozen=True)
 class HeldElsewhere:
-    """Another agent's lease is alive until this moment (epoch seconds)."""
+    """Another lease on the job is alive, or was taken just now."""
 
-    until: float
+    job: Job
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,19 @@ class Leases(JobTable):
             return NothingToDo(job)
         now = self._clock()
         if job.state in LEASED_STATES and (job.lease_expires_at or 0) > now:
-            return HeldElsewhere(job.lease_expires_at or now)
+            return HeldElsewhere(job)
         try:
             return self._take_free(job, agent_id, now)
         except Conflict:
-            # Somebody was quicker; the next delivery of the message will tell what became of it.
-            return HeldElsewhere(now + self._lease_seconds)
+            return self._taken_meanwhile(job, agent_id)
+
+    def _taken_meanwhile(self, seen: Job, agent_id: str) -> Lease | HeldElsewhere:
+        """Tell a quicker agent's lease from our own, whose answer was lost before the client tried again."""
+        job = self.get(seen.job_id)
+        is_ours = (job.attempt, job.agent_id) == (seen.attempt + 1, agent_id)
+        if is_ours and job.state in LEASED_STATES:
+            return Lease(job, agent_id, job.attempt)
+        return HeldElsewhere(job)
 
     def _take_free(self, job: Job, agent_id: str, now: float) -> Lease | NothingToDo:
         failures = job.failures
@@ -126,7 +133,15 @@ class Leases(JobTable):
         request and a commit exclude each other. Raises LeaseLost, or CancelRequested when that came first.
         """
         condition = "attribute_not_exists(committed_attempt) AND attribute_not_exists(cancel_requested_at)"
-        return self._update_leased(lease, {"committed_attempt": lease.attempt}, condition)
+        try:
+            return self._update_leased(lease, {"committed_attempt": lease.attempt}, condition)
+        except LeaseLost:
+            job = self.get(lease.job.job_id)
+            is_ours = (job.attempt, job.agent_id) == (lease.attempt, lease.agent_id)
+            if is_ours and job.committed_attempt == lease.attempt and job.state in LEASED_STATES:
+                # The first try's answer was lost; it had committed.
+                return Lease(job, lease.agent_id, lease.attempt)
+            raise
 
     def complete(self, lease: Lease, result: ResultSummary) -> Job:
         """End the job as completed. Raises LeaseLost."""

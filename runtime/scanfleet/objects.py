@@ -7,6 +7,7 @@ Bulk transfer between S3 and a disk is `agent/transfer.py`.
 
 import base64
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from scanfleet.s3_uri import AllowedPrefixes, S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CopySourceTypeDef, ObjectIdentifierTypeDef
+
+log = logging.getLogger(__name__)
 
 __all__ = ["AllowedPrefixes", "Copy", "ObjectStore", "PresignedUrl", "S3Uri", "StoredObject", "explain"]
 
@@ -190,8 +193,16 @@ class ObjectStore:
                 )
         except BaseException:
             # Parts of an upload that never completes are stored and paid for until it is aborted.
-            self._client.abort_multipart_upload(Bucket=target.bucket, Key=target.key, UploadId=upload_id)
+            self._abort(target, upload_id)
             raise
+
+    def _abort(self, target: S3Uri, upload_id: str) -> None:
+        try:
+            self._client.abort_multipart_upload(Bucket=target.bucket, Key=target.key, UploadId=upload_id)
+        except (BotoCoreError, ClientError) as error:
+            # The first error is the one to tell; the bucket's lifecycle rule removes the parts.
+            facts = {"action": "upload_abort_failed", "uri": str(target), "reason": str(error)}
+            log.warning("a copy's parts were left behind", extra=facts)
 
     def delete_all(self, uris: Iterable[S3Uri]) -> None:
         """Delete these objects of one bucket; what is not there counts as deleted."""

@@ -75,9 +75,9 @@ class JobStore(JobTable):
         try:
             with answering("create job"):
                 self._client.transact_write_items(TransactItems=puts)
-        except self._client.exceptions.TransactionCanceledException:
+        except self._client.exceptions.TransactionCanceledException as error:
             if idempotency is None:
-                raise
+                raise Unavailable("create job: the job table is busy; send the request again") from error
             return self._existing(job.owner, idempotency, fingerprint)
         self._on_transition(Transition(job, None, 0.0))
         return job

@@ -1,6 +1,7 @@
 """A whole worker with real programs, over moto's S3, SQS and DynamoDB."""
 
 import json
+import os
 import time
 
 import psutil
@@ -8,6 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
+from scanfleet.agent.output import ProgramLog
 from scanfleet.clients import build_clients
 from scanfleet.contract import MANIFEST_NAME, Pool, Priority
 from scanfleet.jobs import FailureClass, JobState
@@ -240,6 +242,44 @@ def test_a_duplicate_message_of_a_finished_job_is_dropped(fleet):
             time.sleep(0.05)
 
     assert fleet.store.get(job.job_id) == done
+
+
+def test_a_duplicate_message_of_a_running_job_waits_for_its_end(fleet):
+    hold = fleet.folder / "go"
+    with fleet.agent(slots=2):
+        job = fleet.submit(settings={"hold": str(hold)})
+        fleet.await_job(job, lambda found: found.stage == "work")
+        fleet.queues.send(job)
+        deadline = time.monotonic() + 20
+        while fleet.queues.backlog(Pool.LINUX_CPU).waiting == 0:  # put back, to be looked at later
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        hold.write_text("")
+        done = fleet.await_state(job, COMPLETED)
+
+    assert done.attempt == 1
+
+
+def test_a_full_disk_under_the_log_does_not_keep_a_failure_from_being_settled(fleet, monkeypatch):
+    def on_full_disk(self, path, **limits):
+        original(self, path, **limits)
+        self._file.close()
+        self._file = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+
+    original = ProgramLog.__init__
+    monkeypatch.setattr(ProgramLog, "__init__", on_full_disk)
+    with fleet.agent():
+        failed = fleet.await_state(fleet.submit(settings={"exit_code": 3}), FAILED)
+
+    assert {failure.exit_code for failure in failed.failures} == {3}
+
+
+def test_a_program_may_not_write_the_manifest(fleet):
+    with fleet.agent():
+        failed = fleet.await_state(fleet.submit(settings={"files": {MANIFEST_NAME: "{}"}}), FAILED)
+
+    assert MANIFEST_NAME in failed.failure.reason
+    assert fleet.published(failed) == {}
 
 
 def test_an_unreadable_message_is_left_for_the_dead_letter_queue(fleet):

@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scanfleet.agent.output import MAX_LINE_BYTES, ProgramLog, ProgressBoard
+from scanfleet.agent.output import MAX_LINE_BYTES, MAX_STAGES, ProgramLog, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
-from scanfleet.processors.base import Invocation
+from scanfleet.processors.base import Invocation, Progress
 from tests.support.scripted_program import ScriptedProcessor
 
 GENEROUS = timedelta(seconds=60)
@@ -263,3 +263,26 @@ def test_progress_never_goes_back_and_stages_are_timed(tmp_path):
     assert run.board.current() == (50.0, "read")
     assert run.board.finish() == {"read": 3.0, "align": 3.0}
     run.log.close()
+
+
+def test_a_program_with_endless_stages_does_not_outgrow_its_record():
+    now = [0.0]
+    board = ProgressBoard(lambda: now[0])
+    for number in range(1000):
+        board.update(Progress(stage=f"file {number}"))
+        now[0] += 1.0
+
+    seconds = board.finish()
+
+    assert len(seconds) == MAX_STAGES + 1
+    assert sum(seconds.values()) == 1000
+
+
+def test_an_adapter_that_stumbles_over_a_line_does_not_block_the_program(run, monkeypatch):
+    def stumble(self, line):
+        raise ValueError(line)
+
+    monkeypatch.setattr(ScriptedProcessor, "read_line", stumble)
+    run.script("for _ in range(100_000): print('a line long enough to fill a pipe soon')")
+
+    assert len(run.output.splitlines()) == 100_000

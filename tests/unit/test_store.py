@@ -130,7 +130,7 @@ def test_a_lease_gives_the_job_a_new_attempt_and_keeps_others_out(store, leases,
     lease = take(leases, job)
 
     assert (lease.attempt, lease.job.state) == (1, JobState.DOWNLOADING)
-    assert leases.take(job.job_id, "a2") == HeldElsewhere(clock.now + LEASE_SECONDS)
+    assert leases.take(job.job_id, "a2") == HeldElsewhere(lease.job)
 
 
 def test_an_expired_lease_lets_another_agent_take_the_job(store, leases, new_job, clock):
@@ -169,9 +169,44 @@ def test_of_two_agents_that_take_at_once_only_one_gets_the_lease(store, leases, 
     job = store.create(new_job())
     seen = store.get(job.job_id)
     take(leases, job, "quicker")
-    monkeypatch.setattr(leases, "get", lambda _job_id: seen)
+    answers = iter([seen])  # read before the quicker one wrote; afterwards the truth
+    real = leases.get
+    monkeypatch.setattr(leases, "get", lambda job_id: next(answers, None) or real(job_id))
 
     assert isinstance(leases.take(job.job_id, "slower"), HeldElsewhere)
+
+
+def test_a_lease_whose_answer_was_lost_is_ours_at_the_second_try(store, leases, new_job, monkeypatch):
+    job = store.create(new_job())
+    seen = store.get(job.job_id)
+    first = take(leases, job)
+    answers = iter([seen])
+    real = leases.get
+    monkeypatch.setattr(leases, "get", lambda job_id: next(answers, None) or real(job_id))
+
+    assert leases.take(job.job_id, "a1") == first
+
+
+def test_a_commit_whose_answer_was_lost_is_a_commit_at_the_second_try(store, leases, new_job):
+    job = store.create(new_job())
+    lease = take(leases, job)
+
+    assert leases.commit(lease) == leases.commit(lease)
+
+
+def test_a_silent_owner_that_commits_after_all_is_not_overruled(store, leases, new_job, clock):
+    job = store.create(new_job())
+    for _ in range(contract.MAX_LOST_MACHINES):
+        take(leases, job)
+        clock.now += LEASE_SECONDS + 1
+    slow = take(leases, job)
+    clock.now += LEASE_SECONDS + 1
+    read_before = store.get(job.job_id)
+
+    leases.commit(slow)
+
+    with pytest.raises(Conflict):
+        leases._end_unowned(read_before, JobState.FAILED, read_before.failures)
 
 
 def test_a_job_that_loses_too_many_machines_fails(store, leases, new_job, clock):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -59,12 +60,8 @@ class Attempt:
 
     def run(self) -> None:
         """Work and settle."""
-        settlement = Settlement(self._tools.leases, self._tools.queues, self._message)
-        job = self._lease.job
         try:
-            with self._tools.scratch.workspace(job.job_id, job.attempt) as workspace:
-                settle = self._work_with_heartbeat(workspace, settlement)
-                settle()
+            self._work_and_settle(Settlement(self._tools.leases, self._tools.queues, self._message))
         except LeaseLost as lost:
             log.warning("attempt given up: %s", lost, extra=self._facts("attempt_given_up"))
         except ScanfleetError as error:
@@ -72,6 +69,18 @@ class Attempt:
             log.error("attempt not settled: %s", error, extra=self._facts("attempt_not_settled"))
         except Exception:
             log.exception("attempt not settled", extra=self._facts("attempt_not_settled"))
+
+    def _work_and_settle(self, settlement: Settlement) -> None:
+        job = self._lease.job
+        with ExitStack() as stack:
+            try:
+                workspace = stack.enter_context(self._tools.scratch.workspace(job.job_id, job.attempt))
+                settle = self._work_with_heartbeat(workspace, settlement)
+            except (OSError, RuntimeError) as error:  # no folder, no log file, no thread: no work was done
+                log.exception("the attempt could not begin", extra=self._facts("attempt_failed"))
+                reason = f"the machine has no room for the job: {error}"
+                settle = partial(settlement.failed, self._lease, JobFailure(FailureClass.TRANSFER, reason))
+            settle()
 
     def _work_with_heartbeat(self, workspace: Workspace, settlement: Settlement) -> Callable[[], None]:
         """Do the work and return what has to be settled; the heartbeat has ended by then."""
@@ -91,14 +100,13 @@ class Attempt:
             board=self._board,
             stop=self._stop,
         )
-        heartbeat.start()
-        shipper.start()
-        try:
+        with ExitStack() as stack:  # undone in reverse order: the heartbeat goes on while the log is shipped
+            stack.callback(program_log.close)
+            heartbeat.start()
+            stack.callback(heartbeat.stop)
+            shipper.start()
+            stack.callback(shipper.stop)
             return self._outcome(workspace, program_log, settlement)
-        finally:
-            shipper.stop()
-            heartbeat.stop()
-            program_log.close()
 
     def _outcome(
         self, workspace: Workspace, program_log: ProgramLog, settlement: Settlement

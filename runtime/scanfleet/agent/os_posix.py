@@ -1,5 +1,6 @@
 """Starting and ending programs on POSIX, through the guardian."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -12,6 +13,10 @@ from typing import IO
 from scanfleet.agent import guardian
 from scanfleet.processors.base import Invocation
 
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 10.0
+"""A process that is stuck in the kernel (a driver, a dead mount) cannot be killed; its job must go on."""
 GUARDIAN_SCRIPT = str(Path(guardian.__file__))
 
 
@@ -31,11 +36,13 @@ class PosixProgram:
 
     def wait(self) -> int:
         """Return the program's exit code. A guardian that was itself killed counts as SIGKILL."""
-        for line in self._lines:
-            word, _, rest = line.strip().partition(" ")
-            if word == "exit":
-                self._guardian.wait()
-                return int(rest)
+        # A guardian that ends with a word of ours unread resets the connection.
+        with suppress(ConnectionError):
+            for line in self._lines:
+                word, _, rest = line.strip().partition(" ")
+                if word == "exit":
+                    self._guardian.wait()
+                    return int(rest)
         self._guardian.wait()
         return -9
 
@@ -51,7 +58,10 @@ class PosixProgram:
         """Close the control socket, at which the guardian kills what is left, and the pipes."""
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
-        self._guardian.wait()
+        try:
+            self._guardian.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error("a program cannot be killed", extra={"action": "program_not_killed", "pid": self.pid})
         for handle in (self._lines, self._control, self.stdout, self.stderr):
             handle.close()
 

@@ -8,12 +8,15 @@ from typing import IO
 
 from scanfleet.processors.base import Progress
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 8 * 1024
 """Longer lines are cut into pieces of this size: a program that never prints a newline is still shown."""
 MAX_LOG_BYTES = 64 * 1024 * 1024
 """What is kept of one attempt's output; the program may print on, and progress is still read."""
+MAX_STAGES = 50
+"""Stages that are timed apart: a program that names each of its files a stage must not outgrow the record."""
+OTHER_STAGES = "other"
 READ_BYTES = 64 * 1024
 CUT_NOTICE = f"[scanfleet: output beyond {MAX_LOG_BYTES // 2**20} MiB is not kept]\n".encode()
 
@@ -40,7 +43,7 @@ class ProgramLog:
             except OSError as error:
                 # A full disk must not stop the reader: the program would block on its pipe for ever.
                 self._left = 0
-                _log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
+                log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
 
     def flush(self) -> None:
         """Make what was written readable through the path."""
@@ -48,9 +51,12 @@ class ProgramLog:
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file; the path stays readable."""
+        """Close the file; the path stays readable. A full disk cuts the log and is no error here."""
         with self._lock:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
 
 
 class ProgressBoard:
@@ -97,12 +103,15 @@ class ProgressBoard:
     def _end_stage(self) -> None:
         now = self._clock()
         if self._stage is not None:
-            spent = self._stage_seconds.get(self._stage, 0.0) + now - self._stage_since
-            self._stage_seconds[self._stage] = spent
+            is_one_too_many = (
+                len(self._stage_seconds) >= MAX_STAGES and self._stage not in self._stage_seconds
+            )
+            stage = OTHER_STAGES if is_one_too_many else self._stage
+            self._stage_seconds[stage] = self._stage_seconds.get(stage, 0.0) + now - self._stage_since
         self._stage_since = now
 
 
-def pump(pipe: IO[bytes], log: ProgramLog, on_line: Callable[[str], None]) -> None:
+def pump(pipe: IO[bytes], program_log: ProgramLog, on_line: Callable[[str], None]) -> None:
     """Read a pipe to its end: every line goes to the log and, decoded, to `on_line`.
 
     Invalid UTF-8 becomes replacement characters; carriage returns end lines too, as progress bars use them.
@@ -114,13 +123,17 @@ def pump(pipe: IO[bytes], log: ProgramLog, on_line: Callable[[str], None]) -> No
             lines.append(rest[:MAX_LINE_BYTES])
             rest = rest[MAX_LINE_BYTES:]
         for line in lines:
-            _take(line, log, on_line)
+            _take(line, program_log, on_line)
     if rest:
-        _take(rest, log, on_line)
+        _take(rest, program_log, on_line)
 
 
-def _take(line: bytes, log: ProgramLog, on_line: Callable[[str], None]) -> None:
+def _take(line: bytes, program_log: ProgramLog, on_line: Callable[[str], None]) -> None:
     for start in range(0, max(len(line), 1), MAX_LINE_BYTES):
         piece = line[start : start + MAX_LINE_BYTES]
-        log.write(piece)
-        on_line(piece.decode("utf-8", errors="replace"))
+        program_log.write(piece)
+        try:
+            on_line(piece.decode("utf-8", errors="replace"))
+        except Exception:
+            # An adapter that stumbles over a line must not stop the reading: the program would block.
+            log.exception("line not understood", extra={"action": "line_not_understood"})

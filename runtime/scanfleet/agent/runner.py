@@ -16,6 +16,8 @@ from scanfleet.processors.base import Invocation, Processor, ProgramExit
 
 log = logging.getLogger(__name__)
 
+KILL_SECONDS = 30.0
+"""A killed tree is gone at once, unless a process is stuck in the kernel: then the job goes on without it."""
 PIPE_DRAIN_SECONDS = 5.0
 """After the whole tree is gone its pipes end at once; this only bounds what should not happen."""
 
@@ -79,8 +81,10 @@ class Runner:
         exit_codes: list[int] = []
 
         def await_exit() -> None:
-            exit_codes.append(program.wait())
-            changed.set()
+            try:
+                exit_codes.append(program.wait())
+            finally:
+                changed.set()
 
         waiter = threading.Thread(target=await_exit, name=f"wait-{program.pid}", daemon=True)
         waiter.start()
@@ -91,7 +95,9 @@ class Runner:
             stop.forget(changed.set)
         if not exit_codes:
             self._end(program, waiter, at_once=stop.reason is StopReason.LEASE_LOST)
-        waiter.join()
+        waiter.join(KILL_SECONDS)
+        if not exit_codes:
+            raise JobFailure(FailureClass.HANG, f"the program (process {program.pid}) could not be killed")
         return exit_codes[0], not is_in_time
 
     def _end(self, program: RunningProgram, waiter: threading.Thread, *, at_once: bool) -> None:

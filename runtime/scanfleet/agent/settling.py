@@ -41,7 +41,6 @@ class Settlement:
         self._queues.delete(self._message)
 
     def handed_back(self, lease: Lease) -> None:
-        """Give the job to another agent at once; the same message is made deliverable again."""
+        """Give the job to another agent at once, by the rule for lost machines."""
         reason = f"agent {lease.agent_id} is stopping and handed the job back"
-        self._leases.requeue(lease, self._leases.failure(lease, FailureClass.LOST_MACHINE, reason))
-        self._queues.extend(self._message, visibility_seconds=0)
+        self.failed(lease, JobFailure(FailureClass.LOST_MACHINE, reason))

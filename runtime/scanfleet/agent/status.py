@@ -56,6 +56,8 @@ def answer(worker: Worker, path: str) -> tuple[HTTPStatus, dict[str, Any]]:
 
 def _handler(worker: Worker) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = 10  # seconds; a connection that says nothing must not hold its thread for ever
+
         def do_GET(self) -> None:
             status, body = answer(worker, self.path.partition("?")[0])
             content = json.dumps(body).encode()

@@ -238,12 +238,13 @@ def local_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def as_job_failure() -> Iterator[None]:
-    """Turn the errors of `objects` inside into what they mean for the attempt."""
+    """Turn the errors of `objects` inside into what they mean for the attempt.
+
+    Uploads go to a bucket of ours: one that is missing there is no fault of the job's input.
+    """
     try:
         yield
-    except NotFound as error:
-        raise JobFailure(FailureClass.BAD_INPUT, str(error)) from error
-    except (Unavailable, Conflict, ConfigurationError) as error:
+    except (NotFound, Unavailable, Conflict, ConfigurationError) as error:
         raise JobFailure(FailureClass.TRANSFER, str(error)) from error
 
 

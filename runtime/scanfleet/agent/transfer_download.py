@@ -82,7 +82,9 @@ def _stream(
             piece = worker.buffer[:count]
             digest.update(piece)
             with local_file(wanted.path):
-                file.write(piece)
+                left = piece
+                while left:  # a nearly full disk takes a part; the next write says that it is full
+                    left = left[file.write(left) :]
             position += count
             worker.count(count)
             worker.check_stop()

@@ -129,6 +129,17 @@ class Signer:
         return self._key
 
 
+def _number(text: str, *, base: int) -> int:
+    """Return a length from the wire. Raises BrokenAnswer, which another try may mend."""
+    try:
+        number = int(text, base)
+    except ValueError as error:
+        raise BrokenAnswer(f"no length: {text[:40]!r}") from error
+    if number < 0:
+        raise BrokenAnswer(f"no length: {text[:40]!r}")
+    return number
+
+
 class Answer:
     """One answer: its status, its headers (lower-case names) and its body, still on the wire."""
 
@@ -138,7 +149,7 @@ class Answer:
         self._reader = reader
         self._is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         no_body = method == "HEAD" or status in (204, 304)
-        self.body_bytes = 0 if no_body else int(headers.get("content-length", "0"))
+        self.body_bytes = 0 if no_body else _number(headers.get("content-length", "0"), base=10)
         """Length of the body; 0 when it comes in chunks, see `read_all`."""
         self._left = self.body_bytes
 
@@ -173,10 +184,14 @@ class Answer:
     def _read_chunks(self) -> bytes:
         body = bytearray()
         while True:
-            size = int(self._reader.readline(MAX_LINE_BYTES).split(b";")[0], 16)
+            line = self._reader.readline(MAX_LINE_BYTES).split(b";")[0]
+            size = _number(line.decode("latin-1"), base=16)
             if len(body) + size > MAX_TEXT_BYTES:
                 raise BrokenAnswer("the answer is too large to be a text")
-            body += self._reader.read(size)
+            chunk = self._reader.read(size)
+            if len(chunk) < size:
+                raise BrokenAnswer("the connection ended within a chunk")
+            body += chunk
             while (line := self._reader.readline(MAX_LINE_BYTES)) not in (b"\r\n", b""):
                 if size:
                     raise BrokenAnswer(f"no end of chunk: {line[:40]!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scanfleet.agent.safe_paths import check_keys
+from scanfleet.contract import MANIFEST_NAME
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
 
@@ -35,6 +36,8 @@ def files_below(folder: Path) -> list[LocalFile]:
         raise JobFailure(FailureClass.TRANSFER, f"the output folder cannot be read: {error}") from error
     if not found:
         raise JobFailure(FailureClass.PROGRAM_ERROR, "the program wrote no output")
+    if any(file.relative.casefold() == MANIFEST_NAME for file in found):
+        raise cannot_publish(MANIFEST_NAME, "is the name of the manifest that Scanfleet writes")
     check_keys((file.relative for file in found), failure_class=FailureClass.PROGRAM_ERROR)
     return found
 

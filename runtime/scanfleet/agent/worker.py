@@ -107,17 +107,23 @@ class Worker:
                 failures_in_a_row += 1
                 self._problem = f"the queue does not answer: {error}"
                 log.warning("no message: %s", error, extra={"action": "receive_failed"})
-                self._stopping.wait(min(2.0**failures_in_a_row, MAX_BACK_OFF_SECONDS))
+                self._stopping.wait(min(2.0 ** min(failures_in_a_row, 10), MAX_BACK_OFF_SECONDS))
                 continue
             failures_in_a_row = 0
             self._problem = None
             if message is None:
                 continue
             if self._stopping.is_set():
-                # The poll was under way when the stop came: nobody may wait for this message's visibility.
-                self._tools.queues.extend(message, visibility_seconds=0)
+                self._give_back(message)
                 return
             self._start_attempt(message)
+
+    def _give_back(self, message: Message) -> None:
+        """Make a message deliverable again that a poll brought after the stop."""
+        try:
+            self._tools.queues.extend(message, visibility_seconds=0)
+        except Unavailable as error:
+            log.warning("message comes back later: %s", error, extra={"action": "message_left"})
 
     def _await_free_slot(self) -> bool:
         """Wait for a free slot; False when the agent is stopping."""
@@ -178,8 +184,13 @@ class Worker:
         match taken:
             case NothingToDo():
                 self._tools.queues.delete(message)
-            case HeldElsewhere():
+            case HeldElsewhere(job):
                 log.info("job is held elsewhere", extra={"action": "job_held_elsewhere", "job_id": job_id})
+                # A fresh message instead of this one: a message that met the lease of a long job too often
+                # would end in the dead-letter queue.
+                later = timedelta(seconds=self._tools.pulse.rules.visibility_seconds)
+                self._tools.queues.send(job, delay=later)
+                self._tools.queues.delete(message)
             case lease:
                 with self._changed:
                     self._running[stop] = job_id
@@ -201,6 +212,8 @@ class Worker:
                 self._directory.put(self.report())
             except Unavailable as error:
                 log.warning("report not written: %s", error, extra={"action": "report_failed"})
+            except Exception:
+                log.exception("report not written", extra={"action": "report_failed"})
             self._stopping.wait(REPORTS_APART_SECONDS)
             self._report_due.wait(REPORT_INTERVAL.total_seconds())
         try:

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 MAX_SETTINGS_BYTES = 64 * 1024
 MAX_SETTINGS = 256
-MAX_TIME_LIMIT_SECONDS = 24 * 3600
+MAX_TIME_LIMIT_SECONDS = 11 * 3600
+"""SQS hides a message for 12 hours at most, and a job also downloads and uploads.
+Source: SQS developer guide, "Amazon SQS visibility timeout"."""
 MAX_TAGS = 20
 KEYS_LOOKED_AT = 10_000
 """A source folder's first keys that are searched for one readable file: ten pages of a listing."""

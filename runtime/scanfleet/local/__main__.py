@@ -20,8 +20,8 @@ def main() -> None:
     """Run the command; exit 0 when all went well, 130 when `run` was interrupted, 1 otherwise."""
     arguments = _parser().parse_args()
     console = Console()
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         if arguments.command == "run":
             sys.exit(run(console, repo_root=REPO_ROOT, scans=arguments.scans))
@@ -42,9 +42,17 @@ def main() -> None:
         sys.exit(1)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked this program to end.
+
+    A class of its own: once a plain KeyboardInterrupt has passed through code that was compiled from text, as
+    dataclasses are while a module is imported, CPython ends by signal, whatever the exit code was to be.
+    """
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """End as Ctrl-C does: everything that was started is stopped."""
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def _parser() -> argparse.ArgumentParser:

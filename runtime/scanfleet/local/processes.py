@@ -68,10 +68,13 @@ class Child:
     def watch(self, on_end: Callable[["Child"], None]) -> None:
         """Wait for the end, then call `on_end`. Runs on a thread of its own."""
         self.exit_code = -9  # a guardian that was itself killed takes the program with it
-        for line in self._lines:
-            word, _, rest = line.strip().partition(" ")
-            if word == "exit":
-                self.exit_code = int(rest)
+        # A guardian that ends with a word of ours unread resets the connection.
+        with suppress(ConnectionError):
+            for line in self._lines:
+                word, _, rest = line.strip().partition(" ")
+                if word == "exit":
+                    self.exit_code = int(rest)
+                    break
         self._close()
         self.ended.set()
         on_end(self)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,7 @@ REPORT_NAME = "report.json"
 
 def run(console: Console, *, repo_root: Path, scans: Path | None) -> int:
     """Do the main job on the user's scans, or on a made sample; return the exit code."""
-    folder = repo_root / "build" / "run" / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    folder.mkdir(parents=True)
+    folder = _new_folder(repo_root / "build" / "run")
     truth = None
     with _timed(console, "scans"):
         if scans is None:
@@ -53,6 +53,13 @@ def run(console: Console, *, repo_root: Path, scans: Path | None) -> int:
         # The result, the sample and the logs stay; the emulated cloud's copy of them is only in the way.
         shutil.rmtree(plan.state, ignore_errors=True)
     return _show(console, job, folder, truth, log)
+
+
+def _new_folder(parent: Path) -> Path:
+    """Return a fresh folder named by the time; runs that start in one second get one each."""
+    parent.mkdir(parents=True, exist_ok=True)
+    now = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path(tempfile.mkdtemp(prefix=f"{now}-", dir=parent))
 
 
 def _do_job(console: Console, client: Scanfleet, url: str, scans: Path) -> JobInfo:

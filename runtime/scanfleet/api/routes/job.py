@@ -68,6 +68,8 @@ def _requeued(job: Job, services: Services) -> Job:
         return services.store.retry(job)
     except Conflict as conflict:
         now = services.store.get(job.job_id)
+        if now.state is JobState.QUEUED:
+            return now  # somebody else's retry, or our own whose answer was lost: it needs its message
         raise Conflict(
             f"job {now.job_id} is {now.state}; only failed or cancelled jobs can be retried"
         ) from conflict
