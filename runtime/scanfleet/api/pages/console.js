@@ -35,7 +35,12 @@ function tell(message, from = "action") {
   show("trouble", Boolean(message));
 }
 
-const folderName = (uri) => uri.split("/").filter(Boolean).slice(-1)[0];
+
+function jobName(job) {
+  const folder = job.source.split("/").filter(Boolean).slice(-1)[0];
+  return folder === "source" ? job.job_id : folder; // every upload by a client is called source
+}
+
 const time = (text) => (text ? new Date(text).toLocaleString() : "–");
 
 function seconds(value) {
@@ -75,7 +80,7 @@ function listedJob(job) {
   const link = element(
     "a",
     { className: "job" },
-    element("span", { text: folderName(job.source), className: "name", title: job.source }),
+    element("span", { text: jobName(job), className: "name", title: job.source }),
     element("span", { text: stateText(job), className: `state ${job.status}` }),
     element("span", { text: `${job.processor} · ${time(job.timestamps.created)} · ${job.owner}`, className: "quiet" }),
   );
@@ -198,7 +203,7 @@ async function drawJob(generation) {
   const job = await call(`/job/${encodeURIComponent(view.jobId)}`);
   if (generation !== view.generation) return;
   byId("job-title").replaceChildren(
-    document.createTextNode(`${folderName(job.source)} `),
+    document.createTextNode(`${jobName(job)} `),
     element("span", { text: stateText(job), className: `state ${job.status}` }),
   );
   const stage = job.stage ? `${job.stage}, ` : "";
