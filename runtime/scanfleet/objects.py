@@ -125,18 +125,6 @@ class ObjectStore:
         with explained(uri):
             return self._client.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
 
-    def read_tail(self, uri: S3Uri, *, max_bytes: int) -> bytes:
-        """Return at most the object's last `max_bytes` bytes. Raises NotFound."""
-        size = self.size_bytes(uri)
-        start = max(size - max_bytes, 0)
-        if start == size:
-            return b""
-        with explained(uri):
-            answer = self._client.get_object(
-                Bucket=uri.bucket, Key=uri.key, Range=f"bytes={start}-{size - 1}"
-            )
-            return answer["Body"].read()
-
     def put_bytes(self, uri: S3Uri, data: bytes, *, content_type: str | None = None) -> None:
         """Write an object whole; S3 checks its SHA-256 and keeps it."""
         digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -211,25 +199,6 @@ class ObjectStore:
             batch, left = left[:KEYS_PER_CALL], left[KEYS_PER_CALL:]
             with explained(batch[0]):
                 self._delete(batch[0], [uri.key for uri in batch])
-
-    def delete_folder(self, folder: S3Uri) -> int:
-        """Delete everything under the folder, markers too; return how many objects that were.
-
-        One call deletes one page of the listing: both end at 1,000 keys.
-        Source: S3 API reference, ListObjectsV2 and DeleteObjects.
-        """
-        if not folder.key.endswith("/"):
-            raise ValueError(f"not a folder: {folder}")
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=folder.bucket, Prefix=folder.key
-        )
-        deleted = 0
-        with explained(folder):
-            for page in pages:
-                keys = [item["Key"] for item in page.get("Contents", [])]
-                self._delete(folder, keys)
-                deleted += len(keys)
-        return deleted
 
     def _delete(self, folder: S3Uri, keys: Sequence[str]) -> None:
         if not keys:

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 
 from scanfleet.local.deploy import DeployedSystem, start_cloud
-from scanfleet.local.emulator import Emulator
+from scanfleet.local.emulator import Emulator, start_emulator
 from scanfleet.local.processes import Processes
 
 
@@ -75,3 +75,21 @@ def emulated_cloud(*, repo_root: Path, folder: Path, port: int = 0) -> Iterator[
         finally:
             processes.stop_all()
             cloud.emulator.release()
+
+
+@contextmanager
+def running_emulator(*, repo_root: Path, folder: Path, port: int = 0) -> Iterator[Emulator]:
+    """Run an emulator of its own with its state and log in `folder`; stop it at the end."""
+    with Processes() as processes:
+        emulator = start_emulator(
+            processes=processes,
+            repo_root=repo_root,
+            state_folder=folder / "state",
+            log_file=folder / "emulator.log",
+            port=port,
+        )
+        try:
+            yield emulator
+        finally:
+            processes.stop_all()
+            emulator.release()

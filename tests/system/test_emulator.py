@@ -17,9 +17,9 @@ from scanfleet import contract, settings
 from scanfleet.contract import Env, Pool, Priority, TableIndex, TableKey
 from scanfleet.local import deploy
 from scanfleet.local.deploy import deploy_data_stack, find_system
-from scanfleet.local.emulator import listening_addresses, running_emulator, start_emulator
+from scanfleet.local.emulator import listening_addresses, start_emulator
 from scanfleet.local.processes import LocalModeError, Processes
-from tests.support.emulated import emulated_cloud
+from tests.support.emulated import emulated_cloud, running_emulator
 
 
 def test_the_emulator_listens_on_this_machine_only(cloud):

@@ -271,7 +271,8 @@ def test_an_object_that_changes_meanwhile_is_noticed(transfer, store, proxy, tmp
 
 def test_an_object_that_vanishes_is_bad_input_and_named(transfer, store, proxy, tmp_path):
     put(store, **{"a.ply": b"one", "b.ply": b"two"})
-    proxy.before = lambda passing: passing.is_object and store.delete_folder(SOURCE)
+    gone = [SOURCE.child("a.ply"), SOURCE.child("b.ply")]
+    proxy.before = lambda passing: passing.is_object and store.delete_all(gone)
 
     with pytest.raises(JobFailure, match=r"s3://scans/test/src/[ab].ply: there is no such object") as caught:
         download(transfer, tmp_path / "input")

@@ -11,8 +11,7 @@ import fcntl
 import http.client
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -69,24 +68,6 @@ def start_emulator(
         os.close(lock)
         raise
     return Emulator(endpoint_url=f"http://{LOOPBACK}:{chosen}", child=child, lock=lock)
-
-
-@contextmanager
-def running_emulator(*, repo_root: Path, folder: Path, port: int = 0) -> Iterator[Emulator]:
-    """Run an emulator of its own with its state and log in `folder`; stop it at the end."""
-    with Processes() as processes:
-        emulator = start_emulator(
-            processes=processes,
-            repo_root=repo_root,
-            state_folder=folder / "state",
-            log_file=folder / "emulator.log",
-            port=port,
-        )
-        try:
-            yield emulator
-        finally:
-            processes.stop_all()
-            emulator.release()
 
 
 def _environment(state_folder: Path, port: int) -> dict[str, str]:
