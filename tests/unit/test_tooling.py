@@ -148,7 +148,14 @@ def test_every_dependency_of_the_project_is_in_the_lock_file(repo_root):
         (["bench", "ONLY=transfer"], ["python -m benchmarks --only transfer"]),
         (
             ["check", "test"],
-            ["ruff format --check", "mypy", "cdk synth", "tests/unit tests/synth", "--ignore=tests/unit"],
+            [
+                "ruff format --check",
+                "mypy --no-error-summary\n",
+                "mypy --no-error-summary --platform win32",
+                "cdk synth",
+                "tests/unit tests/synth",
+                "--ignore=tests/unit",
+            ],
         ),
     ],
 )
