@@ -3,6 +3,7 @@
 Every verb of the command line is a method here. docs/python-client.md shows them at work.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -130,7 +131,9 @@ class Scanfleet:
                 value=idempotency_key,
                 allowed="1 to 255 printable ASCII characters",
             )
-        local_source, local_target = _local_folder(source), _local_folder(target)
+        local_source = _local_folder(source, field="source")
+        local_target = _local_folder(target, field="target")
+        _check_settings(settings or {})
         _check_folders(local_source, local_target)
         files = list_files(local_source) if local_source else []
         if local_source is not None or local_target is not None:
@@ -307,8 +310,22 @@ class Scanfleet:
         )
 
 
-def _local_folder(place: Path | str) -> Path | None:
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse values that no request can carry. Raises InvalidRequest."""
+    for name, value in settings.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest.of(
+                f"settings.{name}", "cannot be sent", value=value, allowed="what JSON knows"
+            ) from error
+
+
+def _local_folder(place: Path | str, *, field: str) -> Path | None:
     """Return the local folder that is meant, or None for a URI (of any scheme: the service judges it)."""
+    if place == "":
+        # Path("") is the current folder: a script's unset variable must not upload that.
+        raise InvalidRequest.of(field, "is empty", allowed="a folder, or s3://bucket/folder/")
     return None if isinstance(place, str) and "://" in place else Path(place)
 
 

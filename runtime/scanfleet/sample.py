@@ -77,11 +77,16 @@ def make_sample(
     rng = np.random.default_rng(seed)
     arch = make_arch()
     target = folder / SCANS_FOLDER
+    names = [f"scan_{number:02d}.ply" for number in range(1, scans + 1)]
     target.mkdir(parents=True, exist_ok=True)
+    strangers = sorted({path.name for path in target.iterdir()} - set(names))
+    if strangers:
+        # A scan of another sample beside these would be submitted, and merged, with them.
+        raise ValueError(f"folder: {target} already holds {strangers[0]}; allowed is an empty folder")
     poses: dict[str, Array] = {}
     probes: dict[str, Array] = {}
     for number, sensor in enumerate(place_sensors(arch, scans, rng), start=1):
-        name = f"scan_{number:02d}.ply"
+        name = names[number - 1]
         seen = see(arch, sensor, points=points, rng=rng)
         poses[name] = sensor.pose
         probes[name] = seen[rng.choice(len(seen), PROBES, replace=False)]

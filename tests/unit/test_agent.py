@@ -15,6 +15,7 @@ from scanfleet.contract import MANIFEST_NAME, Pool, Priority
 from scanfleet.jobs import FailureClass, JobState
 from scanfleet.leases import Lease
 from scanfleet.queue import Backlog
+from scanfleet.s3_uri import S3Uri
 from tests.support.cloud import create_job_table
 from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
 
@@ -272,6 +273,22 @@ def test_a_full_disk_under_the_log_does_not_keep_a_failure_from_being_settled(fl
         failed = fleet.await_state(fleet.submit(settings={"exit_code": 3}), FAILED)
 
     assert {failure.exit_code for failure in failed.failures} == {3}
+
+
+def test_a_result_never_lands_among_the_inputs(fleet):
+    with fleet.agent():
+        # The source is out/<folder>/sources/, the target out/<folder>/, and the program writes sources/a.txt.
+        fleet.objects.put_bytes(S3Uri(DATA, "out/x/sources/b.txt"), b"input")
+        job = fleet.submit(
+            source_uri=f"s3://{DATA}/out/x/sources/",
+            target_uri=f"s3://{DATA}/out/x/",
+            settings={"files": {"sources/a.txt": "output"}},
+        )
+        failed = fleet.await_state(job, FAILED, COMPLETED)
+
+    assert failed.state is FAILED
+    assert "sources/a.txt would be written into the source folder" in failed.failure.reason
+    assert list(fleet.published(job)) == ["sources/b.txt"]
 
 
 def test_a_program_may_not_write_the_manifest(fleet):

@@ -384,3 +384,18 @@ def test_threads_may_share_a_client(fleet: Scanfleet, service: Standin) -> None:
         thread.join()
 
     assert {job.job_id for job in found} == {handle.job_id for handle in handles}
+
+
+def test_an_empty_folder_name_is_refused_instead_of_meaning_the_current_folder(fleet: Scanfleet) -> None:
+    with pytest.raises(InvalidRequest, match="source: is empty"):
+        fleet.submit("", TARGET)
+    with pytest.raises(InvalidRequest, match="target: is empty"):
+        fleet.submit(SOURCE, "")
+
+
+@pytest.mark.parametrize("value", [float("nan"), object()])
+def test_a_setting_that_no_request_can_carry_is_refused_with_its_name(
+    fleet: Scanfleet, value: object
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"settings\.Complete Type"):
+        fleet.submit(SOURCE, TARGET, settings={"Complete Type": value})

@@ -122,3 +122,10 @@ def test_the_truth_is_plain_json_in_millimetres(sample):
     content = json.loads((sample.scans_folder.parent / "truth.json").read_text())
 
     assert content["units"] == "mm"
+
+
+def test_a_folder_that_holds_other_scans_is_refused(tmp_path):
+    make_sample(tmp_path, scans=7, points=1_000)
+
+    with pytest.raises(ValueError, match=r"scan_07\.ply"):
+        make_sample(tmp_path, scans=6, points=1_000)

@@ -146,7 +146,7 @@ class Attempt:
             self._download(workspace)
             self._advance(JobState.PROCESSING)
             self._run_program(processor, workspace, program_log)
-            self._advance(JobState.UPLOADING, stage_seconds=self._board.finish())
+            self._advance(JobState.UPLOADING, stage=None, stage_seconds=self._board.finish())
             manifest = self._tools.publication.stage(
                 self._lease.job, workspace.folders.output, on_bytes=_ignore, should_stop=self._stop.is_set
             )

@@ -11,12 +11,13 @@ lease copies the committed attempt's files, so a zombie that copies late writes 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from scanfleet.agent.transfer import Transfer
 from scanfleet.contract import MANIFEST_NAME, MANIFESTS_PREFIX, STAGING_PREFIX
-from scanfleet.jobs import Job, Manifest, ResultSummary
+from scanfleet.errors import JobFailure
+from scanfleet.jobs import FailureClass, Job, Manifest, PublishedFile, ResultSummary
 from scanfleet.objects import Copy, ObjectStore
 from scanfleet.s3_uri import S3Uri
 
@@ -39,6 +40,7 @@ class Publication:
         """Upload the output folder to the attempt's staging prefix, record the manifest and return it."""
         staging = self._staging(job.job_id, job.attempt)
         files = self._transfer.upload(output, staging, on_bytes=on_bytes, should_stop=should_stop)
+        _check_outside_source(job, files)
         manifest = Manifest(
             job_id=job.job_id,
             attempt=job.attempt,
@@ -84,6 +86,19 @@ class Publication:
 def manifest_uri(bucket: str, job_id: str, attempt: int) -> S3Uri:
     """Return where an attempt's manifest is kept, whatever happens to the target folder later."""
     return S3Uri(bucket, f"{MANIFESTS_PREFIX}{job_id}/{attempt}.json")
+
+
+def _check_outside_source(job: Job, files: Iterable[PublishedFile]) -> None:
+    """Refuse outputs that would land among the job's own inputs, where the next job would read them.
+
+    Possible when the source lies inside the target. Raises JobFailure.
+    """
+    source = S3Uri.parse_folder(job.source_uri, field="source_uri")
+    target = S3Uri.parse_folder(job.target_uri, field="target_uri")
+    for file in files:
+        if target.child(file.key).is_inside(source):
+            reason = f"{file.key} would be written into the source folder; choose a target beside the source"
+            raise JobFailure(FailureClass.BAD_INPUT, reason)
 
 
 def _content(manifest: Manifest) -> bytes:

@@ -116,7 +116,7 @@ def explain_settings(config: Config) -> dict[str, dict[str, Any]]:
         ),
         "Complete Type": (True, mesh),
         "File Size": (True, f"at most {config.max_points} points in a merged cloud"),
-        "Reduce Roughness": (True, f"{config.smoothing} smoothing passes"),
+        "Reduce Roughness": (True, _smoothing(config)),
         "High Resolution Merge Type": (True, f"voxel is {config.merge_fineness} of the point spacing"),
     }
     unknown = (False, "unknown key; no effect")
@@ -128,3 +128,9 @@ def explain_settings(config: Config) -> dict[str, dict[str, Any]]:
         }
         for key, value in config.raw.items()
     }
+
+
+def _smoothing(config: Config) -> str:
+    asked = config.raw["Reduce Roughness"]
+    most = f", the most there are (asked for {asked})" if asked > config.smoothing else ""
+    return f"{config.smoothing} smoothing passes{most}"

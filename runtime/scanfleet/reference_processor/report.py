@@ -42,7 +42,9 @@ def summary(verdict: Verdict, scans: int, groups: Sequence[GroupResult]) -> str:
     if verdict == Verdict.ALIGNED:
         return f"All {scans} scans overlap and were aligned; the merged cloud is {files}."
     if verdict == Verdict.NO_OVERLAP:
-        return f"None of the {scans} scans overlaps another one safely, so nothing was merged: {files}."
+        return (
+            f"None of the {scans} scans overlaps another one safely, so each is a file of its own: {files}."
+        )
     largest = len(groups[0].members)
     return (
         f"{largest} of {scans} scans overlap and were aligned; the others fit nowhere safely. "
