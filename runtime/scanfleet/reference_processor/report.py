@@ -43,7 +43,8 @@ def summary(verdict: Verdict, scans: int, groups: Sequence[GroupResult]) -> str:
         return f"All {scans} scans overlap and were aligned; the merged cloud is {files}."
     if verdict == Verdict.NO_OVERLAP:
         return (
-            f"None of the {scans} scans overlaps another one safely, so each is a file of its own: {files}."
+            f"None of the {scans} scans overlaps another one safely, so nothing was merged; "
+            f"each is in a file of its own: {files}."
         )
     largest = len(groups[0].members)
     return (
