@@ -158,6 +158,8 @@ class Job(BaseModel):
     """0 until the first lease is taken."""
     agent_id: str | None = None
     lease_expires_at: float | None = None
+    lease_token: str | None = None
+    """Names one taking of the lease: two slots of one agent may try for the same attempt at once."""
     cancel_requested_at: float | None = None
     committed_attempt: int | None = None
     """Set once, by the attempt whose staged results are the job's results."""

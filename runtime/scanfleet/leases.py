@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ulid import ULID
+
 from scanfleet import contract
 from scanfleet.contract import TableKey
 from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound
@@ -74,20 +76,20 @@ class Leases(JobTable):
         now = self._clock()
         if job.state in LEASED_STATES and (job.lease_expires_at or 0) > now:
             return HeldElsewhere(job)
+        token = str(ULID())
         try:
-            return self._take_free(job, agent_id, now)
+            return self._take_free(job, agent_id, token, now)
         except Conflict:
-            return self._taken_meanwhile(job, agent_id)
+            return self._taken_meanwhile(job_id, agent_id, token)
 
-    def _taken_meanwhile(self, seen: Job, agent_id: str) -> Lease | HeldElsewhere:
-        """Tell a quicker agent's lease from our own, whose answer was lost before the client tried again."""
-        job = self.get(seen.job_id)
-        is_ours = (job.attempt, job.agent_id) == (seen.attempt + 1, agent_id)
-        if is_ours and job.state in LEASED_STATES:
+    def _taken_meanwhile(self, job_id: str, agent_id: str, token: str) -> Lease | HeldElsewhere:
+        """Tell a quicker taker's lease from our own, whose answer was lost before the client tried again."""
+        job = self.get(job_id)
+        if job.lease_token == token and job.state in LEASED_STATES:
             return Lease(job, agent_id, job.attempt)
         return HeldElsewhere(job)
 
-    def _take_free(self, job: Job, agent_id: str, now: float) -> Lease | NothingToDo:
+    def _take_free(self, job: Job, agent_id: str, token: str, now: float) -> Lease | NothingToDo:
         failures = job.failures
         if job.state in LEASED_STATES:
             lost = self._failure(job, FailureClass.LOST_MACHINE, f"agent {job.agent_id} went silent")
@@ -101,6 +103,7 @@ class Leases(JobTable):
             **self._entering(job, state, now),
             "attempt": job.attempt + 1,
             "agent_id": agent_id,
+            "lease_token": token,
             "lease_expires_at": now + self._lease_seconds,
             "started_at": now,
             "stage": None,
