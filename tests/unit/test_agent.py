@@ -291,6 +291,16 @@ def test_a_result_never_lands_among_the_inputs(fleet):
     assert list(fleet.published(job)) == ["sources/b.txt"]
 
 
+def test_a_result_whose_key_s3_would_refuse_fails_before_the_commit(fleet):
+    target = f"s3://{DATA}/{'/'.join(['t' * 200] * 5)}/"  # 1,005 bytes
+    with fleet.agent():
+        job = fleet.submit(target_uri=target, settings={"files": {"a-name-of-twenty-bytes.txt": "x"}})
+        failed = fleet.await_state(job, FAILED, COMPLETED)
+
+    assert failed.failure.failure_class is FailureClass.BAD_INPUT
+    assert failed.committed_attempt is None
+
+
 def test_a_program_may_not_write_the_manifest(fleet):
     with fleet.agent():
         failed = fleet.await_state(fleet.submit(settings={"files": {MANIFEST_NAME: "{}"}}), FAILED)

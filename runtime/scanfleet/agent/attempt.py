@@ -157,7 +157,11 @@ class Attempt:
     def _completed(self, settlement: Settlement, manifest: Manifest, result: ResultSummary) -> None:
         settlement.completed(self._lease, result)
         record_bytes(Metric.BYTES_PUBLISHED, self._lease.job, result.size_bytes)
-        self._tools.publication.clean_up(manifest)
+        try:
+            self._tools.publication.clean_up(manifest)
+        except ScanfleetError as error:
+            # The job is done; the bucket's lifecycle rule removes what is left.
+            log.warning("staged files were left: %s", error, extra=self._facts("staging_left"))
 
     def _check_folders(self, job: Job) -> None:
         """Refuse folders outside the allowed prefixes, whoever wrote the record (design, invariant 4)."""

@@ -19,7 +19,7 @@ from scanfleet.contract import MANIFEST_NAME, MANIFESTS_PREFIX, STAGING_PREFIX
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, Job, Manifest, PublishedFile, ResultSummary
 from scanfleet.objects import Copy, ObjectStore
-from scanfleet.s3_uri import S3Uri
+from scanfleet.s3_uri import MAX_KEY_BYTES, S3Uri
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Publication:
         """Upload the output folder to the attempt's staging prefix, record the manifest and return it."""
         staging = self._staging(job.job_id, job.attempt)
         files = self._transfer.upload(output, staging, on_bytes=on_bytes, should_stop=should_stop)
-        _check_outside_source(job, files)
+        _check_targets(job, files)
         manifest = Manifest(
             job_id=job.job_id,
             attempt=job.attempt,
@@ -88,16 +88,22 @@ def manifest_uri(bucket: str, job_id: str, attempt: int) -> S3Uri:
     return S3Uri(bucket, f"{MANIFESTS_PREFIX}{job_id}/{attempt}.json")
 
 
-def _check_outside_source(job: Job, files: Iterable[PublishedFile]) -> None:
-    """Refuse outputs that would land among the job's own inputs, where the next job would read them.
+def _check_targets(job: Job, files: Iterable[PublishedFile]) -> None:
+    """Refuse, before the commit, what could not or must not be published. Raises JobFailure (bad input).
 
-    Possible when the source lies inside the target. Raises JobFailure.
+    An output may not land among the job's own inputs (the source may lie inside the target), where the next
+    job would read it; and its key may not be longer than S3 allows: a copy that S3 refuses after the commit
+    would be refused for ever.
     """
     source = S3Uri.parse_folder(job.source_uri, field="source_uri")
     target = S3Uri.parse_folder(job.target_uri, field="target_uri")
     for file in files:
-        if target.child(file.key).is_inside(source):
+        published = target.child(file.key)
+        if published.is_inside(source):
             reason = f"{file.key} would be written into the source folder; choose a target beside the source"
+            raise JobFailure(FailureClass.BAD_INPUT, reason)
+        if len(published.key.encode()) > MAX_KEY_BYTES:
+            reason = f"{file.key} in the target folder: the key is over {MAX_KEY_BYTES} bytes long"
             raise JobFailure(FailureClass.BAD_INPUT, reason)
 
 
