@@ -1,28 +1,49 @@
 """The CDK app: context -> DeploymentConfig -> stacks. Needs no AWS account, no network and no look-ups."""
 
+import json
+import os
 import sys
+from pathlib import Path
+from typing import Any
 
 from aws_cdk import App, Tags, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from cdk.config import ConfigError, DeploymentConfig, read_config
 from scanfleet.contract import PRODUCT
+from stacks.api import ApiStack
 from stacks.data import DataStack
+from stacks.fleet import FleetStack
+from stacks.image import ImageStack
+from stacks.monitoring import MonitoringStack
+from stacks.network import NetworkStack
 
 
 def build(app: App) -> DeploymentConfig:
     """Add every stack of the stage that the context names; return its configuration. Raises ConfigError."""
     config = read_config(stage=app.node.try_get_context("stage"), context=app.node.try_get_context(PRODUCT))
-    DataStack(app, "Data", config=config)
+    network = NetworkStack(app, "Network", config=config).network
+    system = DataStack(app, "Data", config=config).system
+    ImageStack(app, "Image", config=config, network=network, system=system)
+    ApiStack(app, "Api", config=config, network=network, system=system)
+    FleetStack(app, "Fleet", config=config, network=network, system=system)
+    MonitoringStack(app, "Monitoring", config=config, system=system)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)
-    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    if os.environ.get("CDK_VALIDATION") != "false":  # the CDK's own switch for its own rules
+        Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     return config
+
+
+def _own_context() -> dict[str, Any]:
+    """Return the context of cdk.json, which the CDK command line would have handed over."""
+    context: dict[str, Any] = json.loads(Path(__file__).with_name("cdk.json").read_text())["context"]
+    return context
 
 
 def main() -> None:
     """Synthesize the app; a wrong context ends with one line on standard error."""
-    app = App()
+    app = App(context=None if "CDK_CONTEXT_JSON" in os.environ else _own_context())
     try:
         build(app)
     except ConfigError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scanfleet.agent.main import serve
-from scanfleet.contract import Pool
+from scanfleet.contract import Component, Pool
 from scanfleet.jobs import Job
 from scanfleet.processors.base import AttemptFolders, Invocation, Processor
 from scanfleet.settings import AgentSettings, load
@@ -46,5 +46,5 @@ class NoOp(Processor):
 
 if __name__ == "__main__":
     settings = load(AgentSettings)
-    configure_logging("agent", settings.log_level)
+    configure_logging(Component.AGENT, settings.log_level, stage=settings.stage)
     serve(settings, {NoOp.name: NoOp()})

@@ -6,11 +6,11 @@ from aws_cdk import CfnOutput
 from aws_cdk.aws_ssm import StringParameter
 from constructs import Construct
 
-from scanfleet.contract import Parameter, parameter_name
+from scanfleet.contract import DATA_PARAMETERS, Parameter, parameter_name
 
 
 class SystemParameters(Construct):
-    """One SSM parameter and one stack output for each of the contract's parameters.
+    """One SSM parameter and one stack output for each of the contract's DATA_PARAMETERS.
 
     An output's name is the parameter's in capitals: job-table -> JobTable. Nothing in them is secret.
     """
@@ -19,7 +19,7 @@ class SystemParameters(Construct):
         self, scope: Construct, construct_id: str, *, stage: str, values: Mapping[Parameter, str]
     ) -> None:
         super().__init__(scope, construct_id)
-        for parameter in Parameter:
+        for parameter in DATA_PARAMETERS:
             name = output_name(parameter)
             StringParameter(
                 self,

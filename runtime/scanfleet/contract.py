@@ -22,6 +22,21 @@ class Env(StrEnum):
     UPLOADS_URI = "SCANFLEET_UPLOADS_URI"
     POOL = "SCANFLEET_POOL"
     DEFAULT_PROCESSOR = "SCANFLEET_DEFAULT_PROCESSOR"
+    REFERENCE_POOL = "SCANFLEET_REFERENCE_POOL"
+    MEDIT_RELEASE_FOLDER = "SCANFLEET_MEDIT_RELEASE_FOLDER"
+    LOG_LEVEL = "SCANFLEET_LOG_LEVEL"
+    # The API behind an ALB and an HTTP API.
+    AUTH_MODE = "SCANFLEET_AUTH_MODE"
+    OPERATORS = "SCANFLEET_OPERATORS"
+    TENANTS = "SCANFLEET_TENANTS"
+    # The agent on an instance.
+    SLOTS = "SCANFLEET_SLOTS"
+    SCRATCH = "SCANFLEET_SCRATCH"
+    LOG_FOLDER = "SCANFLEET_LOG_FOLDER"
+    STATUS_HOST = "SCANFLEET_STATUS_HOST"
+    FLEET = "SCANFLEET_FLEET"
+    # The fleet controller.
+    FLEETS = "SCANFLEET_FLEETS"
 
 
 # --- The job table -----------------------------------------------------------------------------------------
@@ -112,6 +127,64 @@ MAX_ATTEMPTS = 4
 MAX_LOST_MACHINES = 10
 """Free retries for lost machines: a job that kills every machine it meets must stop some time."""
 
+# --- The fleet's timing ------------------------------------------------------------------------------------
+# A test keeps the order: agent ready < launch hook, drain grace < terminate hook.
+
+AGENT_READY_TIMEOUT = timedelta(minutes=10)
+"""User-data waits this long for `/status/health` after it started the service, then gives the instance up."""
+LAUNCH_HOOK_TIMEOUT = timedelta(minutes=25)
+"""An instance that has not said that its agent is ready is abandoned. A first Windows boot with a new
+computer name, the driver's start and the agent's installation fit well."""
+DRAIN_GRACE = timedelta(minutes=15)
+"""A draining agent's running jobs may finish within this; then they are handed back."""
+TERMINATE_HOOK_TIMEOUT = timedelta(minutes=20)
+HEALTH_CHECK_GRACE = timedelta(minutes=15)
+"""After an instance is in service, failed load balancer checks do not count for this long: Windows may still
+finish a restart that an update asked for."""
+INSTANCE_WARM_UP = timedelta(minutes=5)
+"""A new instance counts towards step scaling's running total for this long after it is in service."""
+CONTROLLER_PERIOD = timedelta(minutes=1)
+"""EventBridge Scheduler starts the controller this often: its finest rate."""
+SAMPLE_PERIOD = timedelta(seconds=10)
+"""The controller samples and publishes this often: CloudWatch's finest alarm period for custom metrics."""
+
+# --- Names of the deployment -------------------------------------------------------------------------------
+
+
+class Component(StrEnum):
+    """Parts that log apart: one log group each."""
+
+    API = "api"
+    AGENT = "agent"
+    JOBS = "jobs"
+    """One event per change of a job's state, whoever made it."""
+    PROCESSOR = "processor"
+    """What programs print: one stream per job and attempt."""
+    USERDATA = "userdata"
+    """How instances came up."""
+    CONTROLLER = "controller"
+
+
+def log_group_name(stage: str, component: Component) -> str:
+    """Return the log group of a component. Example: ("dev", AGENT) -> "/scanfleet/dev/agent"."""
+    return f"/{PRODUCT}/{stage}/{component}"
+
+
+def fleet_name(stage: str, pool: Pool) -> str:
+    """Return the name of a pool's Auto Scaling group. Example: "scanfleet-dev-windows-gpu"."""
+    return f"{PRODUCT}-{stage}-{pool}"
+
+
+def function_name(stage: str, component: Component) -> str:
+    """Return the name of a component's Lambda function. Example: "scanfleet-dev-api"."""
+    return f"{PRODUCT}-{stage}-{component}"
+
+
+LAUNCH_HOOK = "agent-ready"
+"""Lifecycle hook: user-data completes it once the agent answers."""
+TERMINATE_HOOK = "drain"
+"""Lifecycle hook: the agent completes it once its jobs have ended or were handed back."""
+
 # --- S3 layout ---------------------------------------------------------------------------------------------
 
 STAGING_PREFIX = "staging/"
@@ -127,6 +200,11 @@ UPLOADS_PREFIX = "uploads/"
 RESULTS_PREFIX = "results/"
 MANIFEST_NAME = "scanfleet-manifest.json"
 """Written last into the target folder: key, size, SHA-256 and attempt of every published file."""
+
+RELEASES_PREFIX = "releases/"
+"""Release bucket: releases/<version>/manifest.json names every file of a release with size and SHA-256."""
+RELEASE_OBJECTS_PREFIX = "objects/sha256/"
+"""Release bucket: objects/sha256/<hex digest>: the files, each stored once whichever releases hold it."""
 
 # --- HTTP --------------------------------------------------------------------------------------------------
 
@@ -152,22 +230,44 @@ def parameter_name(stage: str, name: "Parameter") -> str:
 
 
 class Parameter(StrEnum):
-    """SSM parameters, written by the data stack; machines that boot find the rest of the system by them."""
+    """SSM parameters: machines that boot find the rest of the system by them."""
 
     JOB_TABLE = "job-table"
     DATA_BUCKET = "data-bucket"
     ARTIFACTS_BUCKET = "artifacts-bucket"
     QUEUES = "queues"
     ALLOWED_PREFIXES = "allowed-prefixes"
+    MEDIT_RELEASE = "medit-release"
+    """The active Medit release's version, or "none". Changing it builds a new image."""
+    AMI_WINDOWS_GPU = "ami/windows-gpu"
+    """The image that new instances boot: seeded by the image stack, then written by every image build."""
+
+
+DATA_PARAMETERS = (
+    Parameter.JOB_TABLE,
+    Parameter.DATA_BUCKET,
+    Parameter.ARTIFACTS_BUCKET,
+    Parameter.QUEUES,
+    Parameter.ALLOWED_PREFIXES,
+)
+"""Those that the data stack writes."""
+NO_RELEASE = "none"
+"""The value of MEDIT_RELEASE before any release was activated."""
 
 
 # --- Metrics -----------------------------------------------------------------------------------------------
 
-METRIC_NAMESPACE = "Scanfleet"
+
+def metric_namespace(stage: str) -> str:
+    """Return the namespace of a stage's metrics: stages share an account. Example: "Scanfleet/dev"."""
+    return f"Scanfleet/{stage}"
 
 
 class Metric(StrEnum):
-    """Every metric that the runtime emits. docs/logging-and-metrics.md has a row for each."""
+    """Every metric that the runtime emits. docs/logging-and-metrics.md has a row for each.
+
+    The second group is the controller's: one value per SAMPLE_PERIOD, at 10 s resolution.
+    """
 
     STATE_DURATION = "StateDuration"
     """Seconds a job spent in the state that it leaves; dimensions Pool, State. Not counted: jobs that never
@@ -181,6 +281,45 @@ class Metric(StrEnum):
     """Input bytes per attempt; dimension Pool."""
     BYTES_PUBLISHED = "BytesPublished"
     """Output bytes per completed job; dimension Pool."""
+    JOB_FAILED = "JobFailed"
+    """One per job that ends failed; dimensions Pool, FailureClass. Attempts that are retried do not count."""
+    STAGE_DURATION = "StageDuration"
+    """Seconds a program spent in one of its stages; dimensions Pool, Stage. Stages cut short by a failure do
+    not count."""
+    BOOT_DURATION = "BootDuration"
+    """Seconds from an instance's launch to its agent's first ready answer; dimension Pool."""
+    BOOT_FAILED = "BootFailed"
+    """One per instance that user-data gave up; dimension Pool."""
+    API_REQUEST_DURATION = "ApiRequestDuration"
+    """Seconds from a request's arrival in the app to its answer; dimension Route. Lambda's cold start and the
+    door's own time do not count."""
+    API_SERVER_ERROR = "ApiServerError"
+    """One per answer of 500 and above; dimension Route."""
+
+    BACKLOG = "Backlog"
+    """Messages that wait in the pool's queues; dimension Pool. Those in flight do not count; those of jobs
+    cancelled since do, until an agent drops them."""
+    IN_FLIGHT = "InFlight"
+    """Messages received and not yet deleted; dimension Pool."""
+    BACKLOG_PER_SLOT = "BacklogPerSlot"
+    """Backlog divided by slots that serve or boot, an empty fleet counting as one slot; dimension Pool."""
+    SLOTS_IN_SERVICE = "SlotsInService"
+    """Slots of agents whose report is fresh and that do not drain; dimension Pool."""
+    SLOTS_BOOTING = "SlotsBooting"
+    """Slots of instances that were launched and whose agent has not reported yet; dimension Pool."""
+    SLOTS_BUSY = "SlotsBusy"
+    """Slots that run a job, on draining agents too; dimension Pool."""
+    IDLE_INSTANCES = "IdleInstances"
+    """In-service instances that the fleet could lose at once: no slot busy, and none needed for the backlog;
+    dimension Pool."""
+    INSTANCES = "Instances"
+    """Running instances of the pool, whatever their state (they are paid for); stopped warm ones do not
+    count; dimension Pool."""
+    FLEET_COST_PER_HOUR = "FleetCostPerHour"
+    """US dollars per hour of the running instances at on-demand list price; dimension Pool. Storage, data
+    transfer and spot discounts do not count."""
+    CONTROLLER_SAMPLES = "ControllerSamples"
+    """One per sample that the controller published; dimension Pool. Silence means that scaling is blind."""
 
 
 class Dimension(StrEnum):
@@ -189,3 +328,34 @@ class Dimension(StrEnum):
     POOL = "Pool"
     STATE = "State"
     FAILURE_CLASS = "FailureClass"
+    STAGE = "Stage"
+    """A program's stage (align, merge, ...), never the deployment's: that is in the namespace."""
+    ROUTE = "Route"
+    """The route's template, never a path with ids."""
+
+
+_POOL = (Dimension.POOL,)
+METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
+    Metric.STATE_DURATION: ("Seconds", (Dimension.POOL, Dimension.STATE)),
+    Metric.JOB_FINISHED: ("Count", (Dimension.POOL, Dimension.STATE)),
+    Metric.JOB_RETRIED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),
+    Metric.BYTES_DOWNLOADED: ("Bytes", _POOL),
+    Metric.BYTES_PUBLISHED: ("Bytes", _POOL),
+    Metric.JOB_FAILED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),
+    Metric.STAGE_DURATION: ("Seconds", (Dimension.POOL, Dimension.STAGE)),
+    Metric.BOOT_DURATION: ("Seconds", _POOL),
+    Metric.BOOT_FAILED: ("Count", _POOL),
+    Metric.API_REQUEST_DURATION: ("Seconds", (Dimension.ROUTE,)),
+    Metric.API_SERVER_ERROR: ("Count", (Dimension.ROUTE,)),
+    Metric.BACKLOG: ("Count", _POOL),
+    Metric.IN_FLIGHT: ("Count", _POOL),
+    Metric.BACKLOG_PER_SLOT: ("Count", _POOL),
+    Metric.SLOTS_IN_SERVICE: ("Count", _POOL),
+    Metric.SLOTS_BOOTING: ("Count", _POOL),
+    Metric.SLOTS_BUSY: ("Count", _POOL),
+    Metric.IDLE_INSTANCES: ("Count", _POOL),
+    Metric.INSTANCES: ("Count", _POOL),
+    Metric.FLEET_COST_PER_HOUR: ("None", _POOL),
+    Metric.CONTROLLER_SAMPLES: ("Count", _POOL),
+}
+"""Each metric's unit and dimensions: telemetry refuses others, dashboards and alarms are built from these."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from scanfleet.contract import METRIC_NAMESPACE, Dimension, Metric
+from scanfleet.contract import METRIC_FACTS, Component, Dimension, Metric, metric_namespace
 from scanfleet.jobs import Failure, Job, JobState
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,10 @@ class Transition:
 class JsonFormatter(logging.Formatter):
     """Formats a record as one JSON object: time, level, logger, message, action and the extra fields."""
 
-    def __init__(self, component: str) -> None:
+    def __init__(self, component: Component, *, stage: str) -> None:
         super().__init__()
-        self._component = component
+        self._component = component.value
+        self._namespace = metric_namespace(stage)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line. Values that JSON does not know become text."""
@@ -48,16 +49,26 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
-        line |= getattr(record, METRIC_EXTRA, {})
+        line |= self._metrics(getattr(record, METRIC_EXTRA, None))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
 
+    def _metrics(self, carried: dict[str, Any] | None) -> dict[str, Any]:
+        if carried is None:
+            return {}
+        directive = {"Namespace": self._namespace, **carried["directive"]}
+        metadata = {"Timestamp": carried["timestamp_ms"], "CloudWatchMetrics": [directive]}
+        return {"_aws": metadata, **carried["values"]}
 
-def configure_logging(component: str, level: str, stream: TextIO | None = None) -> None:
-    """Send this process's log records to `stream` (standard error by default) as JSON lines."""
+
+def configure_logging(component: Component, level: str, *, stage: str, stream: TextIO | None = None) -> None:
+    """Send this process's log records to `stream` (standard error by default) as JSON lines.
+
+    Metrics that they carry go to the stage's namespace.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(component))
+    handler.setFormatter(JsonFormatter(component, stage=stage))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -66,28 +77,23 @@ def configure_logging(component: str, level: str, stream: TextIO | None = None) 
 
 
 def metrics(values: Mapping[Metric, float], dimensions: Mapping[Dimension, str]) -> dict[str, Any]:
-    """Return the `extra` of a log call that makes its line carry these metrics."""
-    directive = {
-        "Namespace": METRIC_NAMESPACE,
-        "Dimensions": [[str(name) for name in dimensions]],
-        "Metrics": [{"Name": str(name), "Unit": METRIC_UNITS[name]} for name in values],
-    }
+    """Return the `extra` of a log call that makes its line carry these metrics.
+
+    Raises ValueError when a metric's dimensions are not the contract's: a dashboard would never find it.
+    """
+    for name in values:
+        if set(dimensions) != set(METRIC_FACTS[name][1]):
+            raise ValueError(f"{name} has the dimensions {METRIC_FACTS[name][1]}, not {tuple(dimensions)}")
     return {
         METRIC_EXTRA: {
-            "_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]},
-            **{str(name): text for name, text in dimensions.items()},
-            **{str(name): value for name, value in values.items()},
+            "timestamp_ms": int(time.time() * 1000),
+            "directive": {
+                "Dimensions": [[str(name) for name in dimensions]],
+                "Metrics": [{"Name": str(name), "Unit": METRIC_FACTS[name][0]} for name in values],
+            },
+            "values": {str(name): value for name, value in (*dimensions.items(), *values.items())},
         }
     }
-
-
-METRIC_UNITS: dict[Metric, str] = {
-    Metric.STATE_DURATION: "Seconds",
-    Metric.JOB_FINISHED: "Count",
-    Metric.JOB_RETRIED: "Count",
-    Metric.BYTES_DOWNLOADED: "Bytes",
-    Metric.BYTES_PUBLISHED: "Bytes",
-}
 
 
 def record_transition(transition: Transition) -> None:

@@ -1,7 +1,7 @@
-"""The synthesized stacks, made once for all synth tests."""
+"""The synthesized stacks, made once for all synth tests of a process."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,16 @@ from app import build
 from tests.support.template import StackTemplate
 
 Context = dict[str, Any]
+Stacks = Callable[..., StackTemplate]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_validation() -> Iterator[None]:
+    """One test synthesizes with every rule of the CDK and cdk-nag on; the others need the templates alone."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CDK_VALIDATION", "false")
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")
@@ -22,34 +32,49 @@ def context(repo_root: Path) -> Context:
 
 
 @pytest.fixture(scope="session")
-def data_stack(context: Context) -> Callable[[str], StackTemplate]:
-    """The data stack's template by stage, as CloudFormation would get it."""
+def stack(context: Context) -> Stacks:
+    """A stack's template by stage and stack id, as CloudFormation would get it.
+
+    Keyword arguments are settings that replace those of the stage: stack("dev", "fleet", pools={...}).
+    """
 
     @cache
-    def synthesized(stage: str) -> StackTemplate:
-        app = App(context=context | {"stage": stage}, analytics_reporting=False)
+    def assembly(stage: str, settings: str) -> Any:
+        tree = json.loads(json.dumps(context["scanfleet"]))
+        tree["stages"].setdefault(stage, {}).update(json.loads(settings))
+        app = App(context=context | {"stage": stage, "scanfleet": tree}, analytics_reporting=False)
         build(app)
-        assembly = app.synth()
-        manifest = json.loads((Path(assembly.directory) / "manifest.json").read_text())
+        made = app.synth()
+        manifest = json.loads((Path(made.directory) / "manifest.json").read_text())
         assert not manifest.get("missing"), "synth asked for something of an AWS account"
-        return StackTemplate(assembly.get_stack_by_name(f"scanfleet-{stage}-data").template)
+        return made
 
-    return synthesized
+    def template(stage: str, name: str, **settings: Any) -> StackTemplate:
+        made = assembly(stage, json.dumps(settings, sort_keys=True))
+        return StackTemplate(made.get_stack_by_name(f"scanfleet-{stage}-{name}").template)
 
-
-@pytest.fixture(scope="session")
-def dev(data_stack: Callable[[str], StackTemplate]) -> StackTemplate:
-    """A deployment like any other."""
-    return data_stack("dev")
+    return template
 
 
 @pytest.fixture(scope="session")
-def prod(data_stack: Callable[[str], StackTemplate]) -> StackTemplate:
-    """The deployment with a key of its own."""
-    return data_stack("prod")
+def data_stack(stack: Stacks) -> Callable[[str], StackTemplate]:
+    """The data stack's template by stage."""
+    return lambda stage: stack(stage, "data")
 
 
 @pytest.fixture(scope="session")
-def local(data_stack: Callable[[str], StackTemplate]) -> StackTemplate:
-    """What the local mode deploys to the emulator."""
-    return data_stack("local")
+def dev(stack: Stacks) -> StackTemplate:
+    """The data stack of a deployment like any other."""
+    return stack("dev", "data")
+
+
+@pytest.fixture(scope="session")
+def prod(stack: Stacks) -> StackTemplate:
+    """The data stack of the deployment with a key of its own."""
+    return stack("prod", "data")
+
+
+@pytest.fixture(scope="session")
+def local(stack: Stacks) -> StackTemplate:
+    """The data stack that the local mode deploys to the emulator."""
+    return stack("local", "data")

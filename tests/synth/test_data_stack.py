@@ -12,7 +12,15 @@ from cdk.job_queue import JobQueue
 from cdk.job_table import JobTable
 from cdk.parameters import output_name
 from scanfleet import contract
-from scanfleet.contract import INDEX_PARTITION_KEYS, Parameter, Pool, Priority, TableKey, parameter_name
+from scanfleet.contract import (
+    DATA_PARAMETERS,
+    INDEX_PARTITION_KEYS,
+    Parameter,
+    Pool,
+    Priority,
+    TableKey,
+    parameter_name,
+)
 from scanfleet.settings import SystemSettings
 from tests.support.template import Resource, StackTemplate, flat
 
@@ -214,8 +222,8 @@ def test_what_clients_store_never_expires(dev):
 def test_every_parameter_of_the_contract_is_written_and_has_an_output_of_the_same_value(dev):
     names = {p.properties["Name"] for p in dev.all("AWS::SSM::Parameter")}
 
-    assert names == {parameter_name("dev", parameter) for parameter in Parameter}
-    for parameter in Parameter:
+    assert names == {parameter_name("dev", parameter) for parameter in DATA_PARAMETERS}
+    for parameter in DATA_PARAMETERS:
         output = dev.body["Outputs"][output_name(parameter)]["Value"]
         assert flat(output) == dev.parameter_text(parameter)
 

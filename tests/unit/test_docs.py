@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scanfleet.contract import Metric
+from scanfleet.contract import METRIC_FACTS, Metric
 from scanfleet.jobs import RETRY_RULES, FailureClass, JobState
 from scanfleet.settings import ENV_PREFIX, AgentSettings, ApiSettings, ClientSettings, SystemSettings
-from scanfleet.telemetry import METRIC_UNITS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -41,7 +40,7 @@ def test_every_metric_is_documented_with_its_unit():
     rows = page("logging-and-metrics.md").splitlines()
 
     for metric in Metric:
-        assert any(row.startswith(f"| `{metric}` | {METRIC_UNITS[metric]} |") for row in rows), metric
+        assert any(row.startswith(f"| `{metric}` | {METRIC_FACTS[metric][0]} |") for row in rows), metric
 
 
 def test_every_logged_action_is_documented():

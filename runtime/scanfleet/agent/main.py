@@ -19,6 +19,7 @@ from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import Clients, build_clients, build_heartbeat_clients
+from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
 from scanfleet.leases import Leases
 from scanfleet.objects import ObjectStore
@@ -110,7 +111,7 @@ def main() -> None:
     """Run an agent as a program; exit code 78 means that a setting is wrong."""
     try:
         settings = load(AgentSettings)
-        configure_logging("agent", settings.log_level)
+        configure_logging(Component.AGENT, settings.log_level, stage=settings.stage)
         # A missing program is an error now, not at the first job.
         serve(settings, ready_processors(settings, settings.pool))
     except ConfigurationError as error:

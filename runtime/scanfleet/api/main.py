@@ -10,6 +10,7 @@ import uvicorn
 from scanfleet.api.app import create_app
 from scanfleet.api.services import services_over
 from scanfleet.clients import build_clients
+from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
@@ -35,7 +36,7 @@ def main() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"scanfleet-api: {error}\n")
         raise SystemExit(EXIT_MISCONFIGURED) from error
-    configure_logging("api", settings.log_level)
+    configure_logging(Component.API, settings.log_level, stage=settings.stage)
     processors = known_processors(settings)
     services = services_over(
         build_clients(max_connections=REQUEST_THREADS), settings, processors=processors, clock=time.time

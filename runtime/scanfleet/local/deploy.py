@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scanfleet.contract import (
+    DATA_PARAMETERS,
     PRODUCT,
     UPLOADS_PREFIX,
     Env,
@@ -130,7 +131,17 @@ def deploy_assembly(
     stack_name = f"{PRODUCT}-{stage}-data"
     if not _is_deployed(assembly, stack_name=stack_name, endpoint_url=endpoint_url):
         cdk(
-            ["deploy", "--app", assembly, "--all", "--require-approval", "never", "--progress", "events"],
+            [
+                "deploy",
+                "--app",
+                assembly,
+                stack_name,
+                "--exclusively",
+                "--require-approval",
+                "never",
+                "--progress",
+                "events",
+            ],
             repo_root=repo_root,
             environment=emulator_environment(endpoint_url),
             cwd=repo_root,
@@ -151,7 +162,7 @@ def find_system(*, endpoint_url: str, stage: str = LOCAL_STAGE) -> DeployedSyste
 
     Raises LocalModeError when the stack is not there.
     """
-    names = {parameter_name(stage, parameter): parameter for parameter in Parameter}
+    names = {parameter_name(stage, parameter): parameter for parameter in DATA_PARAMETERS}
     found = _parameters(_client("ssm", endpoint_url), list(names))
     if missing := names.keys() - found.keys():
         raise LocalModeError(f"the data stack is not deployed: no parameter {sorted(missing)[0]}")
@@ -217,8 +228,8 @@ def _is_deployed(assembly: Path, *, stack_name: str, endpoint_url: str) -> bool:
     except ClientError:  # there is no such stack
         return False
     is_settled = stack["StackStatus"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
-    wanted = [json.loads(path.read_text()) for path in assembly.glob("*.template.json")]
-    return is_settled and template in wanted
+    wanted = json.loads((assembly / "Data.template.json").read_text())
+    return is_settled and template == wanted
 
 
 def _require_parts(system: DeployedSystem) -> None:

@@ -1,0 +1,23 @@
+"""The machine image's pipeline."""
+
+from constructs import Construct
+
+from cdk.base_stack import BaseStack
+from cdk.config import DeploymentConfig
+from cdk.network import Network
+from cdk.system import System
+
+
+class ImageStack(BaseStack):
+    """The machine image's pipeline."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: DeploymentConfig,
+        network: Network,
+        system: System,
+    ) -> None:
+        super().__init__(scope, construct_id, config=config, contains="the machine image")
