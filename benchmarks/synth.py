@@ -1,7 +1,7 @@
-"""How long the templates and their checks take: what an engineer waits for at each change of the infrastructure.
+"""How long the templates and their checks take: what an engineer waits for at each change of infrastructure.
 
-A new process each time, as at the command line. The infrastructure's tests are counted in validated synths, so
-that the bar holds on slow machines too.
+A new process each time, as at the command line. The infrastructure's tests are counted in validated synths,
+so that the bar holds on slow machines too.
 """
 
 import os
