@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scanfleet import contract
-from scanfleet.contract import Pool, TableKey
+from scanfleet.contract import AGENTS_PARTITION, Pool, TableKey
 from scanfleet.dynamo import answering
-from scanfleet.store_items import AGENTS_PARTITION, agent_key, attribute
+from scanfleet.store_items import agent_key, attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -73,6 +73,8 @@ INDEX_PARTITION_KEYS: dict[TableIndex, TableKey] = {
     TableIndex.STATE: TableKey.STATE,
 }
 
+AGENTS_PARTITION = "AGENTS"
+"""Partition of the agents' reports: the controller may read this one and no other."""
 IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)
 AGENT_REPORTS_KEPT = timedelta(hours=1)
 FINISHED_JOBS_KEPT = timedelta(days=90)
@@ -180,6 +182,9 @@ def function_name(stage: str, component: Component) -> str:
     return f"{PRODUCT}-{stage}-{component}"
 
 
+FIRST_TEMPLATE_VERSION = "1"
+"""The launch template's version that a fleet's template names, whatever was deployed since: the controller
+moves the group on to a version with a numbered image (docs/decisions/0034-*.md)."""
 LAUNCH_HOOK = "agent-ready"
 """Lifecycle hook: user-data completes it once the agent answers."""
 TERMINATE_HOOK = "drain"
@@ -320,6 +325,9 @@ class Metric(StrEnum):
     transfer and spot discounts do not count."""
     CONTROLLER_SAMPLES = "ControllerSamples"
     """One per sample that the controller published; dimension Pool. Silence means that scaling is blind."""
+    ROLLOUT_FAILED = "RolloutFailed"
+    """1 while the last rollout of what the fleet should run has failed or was cancelled, else 0, once a
+    minute; dimension Pool. A rollout that is blocked until the first image is built does not count."""
 
 
 class Dimension(StrEnum):
@@ -357,5 +365,6 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.INSTANCES: ("Count", _POOL),
     Metric.FLEET_COST_PER_HOUR: ("None", _POOL),
     Metric.CONTROLLER_SAMPLES: ("Count", _POOL),
+    Metric.ROLLOUT_FAILED: ("Count", _POOL),
 }
 """Each metric's unit and dimensions: telemetry refuses others, dashboards and alarms are built from these."""

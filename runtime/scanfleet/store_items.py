@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from scanfleet.contract import TableKey
+from scanfleet.contract import AGENTS_PARTITION, TableKey
 from scanfleet.jobs import Job
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ JSON_FIELDS = ("settings", "tags", "durations_seconds", "stage_seconds", "failur
 ACTIVE = "ACTIVE"
 """Value of the active index's partition: one small partition, since finished jobs leave it."""
 
-
-AGENTS_PARTITION = "AGENTS"
 
 
 def job_key(job_id: str) -> Key:
