@@ -20,14 +20,19 @@ from stacks.network import NetworkStack
 
 
 def build(app: App) -> DeploymentConfig:
-    """Add every stack of the stage that the context names; return its configuration. Raises ConfigError."""
+    """Add the stacks of the stage that the context names; return its configuration. Raises ConfigError.
+
+    With `data_only` in the context, as the local mode sets it, the data stack alone: the others' packages are
+    then not built.
+    """
     config = read_config(stage=app.node.try_get_context("stage"), context=app.node.try_get_context(PRODUCT))
-    network = NetworkStack(app, "Network", config=config).network
     system = DataStack(app, "Data", config=config).system
-    ImageStack(app, "Image", config=config, network=network, system=system)
-    ApiStack(app, "Api", config=config, network=network, system=system)
-    FleetStack(app, "Fleet", config=config, network=network, system=system)
-    MonitoringStack(app, "Monitoring", config=config, system=system)
+    if not app.node.try_get_context("data_only"):
+        network = NetworkStack(app, "Network", config=config).network
+        ImageStack(app, "Image", config=config, network=network, system=system)
+        ApiStack(app, "Api", config=config, network=network, system=system)
+        FleetStack(app, "Fleet", config=config, network=network, system=system)
+        MonitoringStack(app, "Monitoring", config=config, system=system)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)
     if os.environ.get("CDK_VALIDATION") != "false":  # the CDK's own switch for its own rules

@@ -92,9 +92,19 @@ class NetworkConfig:
     vpc_cidr: str = setting(_read_cidr, default="10.64.0.0/16")
     """Address range of the new VPC; of the existing one when `vpc_id` is set."""
     availability_zones: int = setting(whole(2, 3), default=2)
-    """Of a new VPC."""
+    """How many of the region's first zones a new VPC spans, unless `zones` names them."""
+    zones: tuple[str, ...] = setting(
+        list_of(text(r"[a-z]{2}(-[a-z]+)+-\d[a-z]", "a zone such as eu-central-1a"), repeats=True), default=()
+    )
+    """Of a new VPC: zones that have the instance types. Of an existing one: those of its private subnets, in
+    the same order."""
     egress: Egress = setting(choice(Egress), default=Egress.NAT)
     """Of a new VPC; an existing one keeps its own routes and endpoints."""
+    nat_gateways: int = setting(whole(1, 3), default=1)
+    """Of a new VPC with `egress` nat: one costs least; one for each zone outlives the loss of a zone."""
+    close_default_security_group: bool = setting(boolean, default=True)
+    """Of a new VPC: remove the rules that AWS gives its default security group, by a custom resource. Nothing
+    here uses that group."""
     vpc_id: str | None = setting(optional(text(r"vpc-[0-9a-f]{8,17}", "vpc- and hex digits")), default=None)
     private_subnet_ids: tuple[str, ...] = setting(
         list_of(text(r"subnet-[0-9a-f]{8,17}", "subnet- and hex digits")), default=()
@@ -103,10 +113,6 @@ class NetworkConfig:
         list_of(text(r"subnet-[0-9a-f]{8,17}", "subnet- and hex digits")), default=()
     )
     """Of an existing VPC; needed for an internet-facing load balancer only."""
-    subnet_availability_zones: tuple[str, ...] = setting(
-        list_of(text(r"[a-z]{2}(-[a-z]+)+-\d[a-z]", "a zone such as eu-central-1a")), default=()
-    )
-    """Of an existing VPC: the zones of its subnets, in the same order."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def _check_network(config: "DeploymentConfig") -> None:
     if not 16 <= block.prefixlen <= 24:
         _refuse("network.vpc_cidr", network.vpc_cidr, "a block from /16 to /24")
     if network.vpc_id is None:
-        for name in ("private_subnet_ids", "public_subnet_ids", "subnet_availability_zones"):
+        for name in ("private_subnet_ids", "public_subnet_ids"):
             if getattr(network, name):
                 _refuse(
                     f"network.{name}",
@@ -66,10 +66,10 @@ def _check_network(config: "DeploymentConfig") -> None:
                 list(network.private_subnet_ids),
                 "at least 2 private subnets of the existing VPC: the load balancer needs two zones",
             )
-        if len(network.subnet_availability_zones) != len(network.private_subnet_ids):
+        if len(network.zones) != len(network.private_subnet_ids):
             _refuse(
-                "network.subnet_availability_zones",
-                list(network.subnet_availability_zones),
+                "network.zones",
+                list(network.zones),
                 "one zone for each of network.private_subnet_ids, in the same order",
             )
     if config.image.windows_updates and network.egress == "endpoints" and network.vpc_id is None:

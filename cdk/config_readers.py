@@ -121,14 +121,14 @@ def optional(reader: Reader[Value]) -> Reader[Value | None]:
     return lambda value: None if value is None else reader(value)
 
 
-def list_of(reader: Reader[Value], *, at_least: int = 0) -> Reader[tuple[Value, ...]]:
-    """Read a list without repetitions."""
+def list_of(reader: Reader[Value], *, at_least: int = 0, repeats: bool = False) -> Reader[tuple[Value, ...]]:
+    """Read a list; a value may be in it twice only with `repeats`."""
 
     def read(value: object) -> tuple[Value, ...]:
         if not isinstance(value, list | tuple) or len(value) < at_least:
             raise Refused(f"a list of at least {at_least}" if at_least else "a list")
         items = tuple(read_inside(str(i), item, reader) for i, item in enumerate(value))
-        if len(set(items)) != len(items):
+        if not repeats and len(set(items)) != len(items):
             raise Refused("each value once")
         return items
 

@@ -28,7 +28,7 @@ class LogGroups(Construct):
                 self,
                 component.title(),
                 log_group_name=log_group_name(stage, component),
-                retention=_RETENTION[retention_days],
+                retention=RETENTION[retention_days],
                 encryption_key=key,
                 removal_policy=RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY,
             )
@@ -41,7 +41,7 @@ class LogGroups(Construct):
             self.groups[component].grant_write(grantee)
 
 
-_RETENTION = {
+RETENTION = {
     1: RetentionDays.ONE_DAY,
     3: RetentionDays.THREE_DAYS,
     5: RetentionDays.FIVE_DAYS,

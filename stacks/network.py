@@ -4,7 +4,7 @@ from constructs import Construct
 
 from cdk.base_stack import BaseStack
 from cdk.config import DeploymentConfig
-from cdk.network import Network
+from cdk.network import Network, zone_names
 
 
 class NetworkStack(BaseStack):
@@ -12,4 +12,10 @@ class NetworkStack(BaseStack):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: DeploymentConfig) -> None:
         super().__init__(scope, construct_id, config=config, contains="the network")
+        self._zones = zone_names(config)
         self.network = Network(self, "Network", config=config)
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """Return the zones that a new VPC may use; the CDK's own answer would look them up."""
+        return self._zones

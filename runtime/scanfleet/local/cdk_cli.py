@@ -1,6 +1,6 @@
 """The real CDK command line, from node_modules: run quietly, without a terminal and without a network.
 
-build/cdk/<stage>-<hash>/   the synthesized app, kept until one of its inputs changes
+build/cdk/<stage>-<hash>/   the synthesized data stack, kept until one of its inputs changes
 build/cdk/home/             the command line's own cache
 """
 
@@ -25,10 +25,11 @@ SYNTH_INPUTS = (
     "runtime/scanfleet/contract.py",
     "requirements.txt",
 )
+"""What the data stack's template depends on: app.py imports the other stacks' modules, but builds none."""
 
 
 def synthesize(*, repo_root: Path, stage: str) -> Path:
-    """Return the folder of the synthesized app (a CDK cloud assembly), made anew only if inputs changed."""
+    """Return a CDK cloud assembly of the stage's data stack, made anew only if inputs changed."""
     folder = repo_root / "build" / "cdk" / f"{stage}-{_fingerprint(repo_root)}"
     if folder.exists():
         return folder
@@ -40,7 +41,7 @@ def synthesize(*, repo_root: Path, stage: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="new-") as scratch:
             made = Path(scratch) / "assembly"
             cdk(
-                ["synth", "--quiet", "--context", f"stage={stage}", "--output", made],
+                ["synth", "--quiet", "-c", f"stage={stage}", "-c", "data_only=true", "--output", made],
                 repo_root=repo_root,
                 environment={},
                 cwd=repo_root,

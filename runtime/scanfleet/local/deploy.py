@@ -127,21 +127,11 @@ def bootstrap(*, endpoint_url: str, repo_root: Path) -> None:
 def deploy_assembly(
     assembly: Path, *, endpoint_url: str, repo_root: Path, stage: str = LOCAL_STAGE
 ) -> DeployedSystem:
-    """Deploy a synthesized app unless the emulator has it already; return where everything is."""
+    """Deploy an assembly of the data stack unless the emulator has it already; return where everything is."""
     stack_name = f"{PRODUCT}-{stage}-data"
     if not _is_deployed(assembly, stack_name=stack_name, endpoint_url=endpoint_url):
         cdk(
-            [
-                "deploy",
-                "--app",
-                assembly,
-                stack_name,
-                "--exclusively",
-                "--require-approval",
-                "never",
-                "--progress",
-                "events",
-            ],
+            ["deploy", "--app", assembly, "--all", "--require-approval", "never", "--progress", "events"],
             repo_root=repo_root,
             environment=emulator_environment(endpoint_url),
             cwd=repo_root,
