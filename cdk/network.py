@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from aws_cdk import Acknowledgment, Annotations, Fn, RemovalPolicy, Stack, Validations
+from aws_cdk import Acknowledgment, Annotations, Fn, RemovalPolicy, Validations
 from aws_cdk.aws_ec2 import (
     FlowLogDestination,
     GatewayVpcEndpointAwsService,
@@ -202,7 +202,7 @@ def _public_mask(vpc_cidr: str) -> int:
 
 
 def _let_out(group: SecurityGroup, *, ports: Sequence[int]) -> None:
-    """Let machines reach these ports anywhere: addresses of AWS services change, and routes say what exists."""
+    """Let machines reach these ports anywhere: AWS's addresses change, and routes say what exists."""
     for port in ports:
         group.add_egress_rule(
             Peer.any_ipv4(), Port.tcp(port), "AWS, and what jobs name" if port == 443 else "Windows Update"

@@ -86,8 +86,8 @@ def test_the_table_can_be_restored_to_any_second_and_is_paid_by_request(dev):
 # --- Queues ------------------------------------------------------------------------------------------------
 
 
-def test_every_pool_has_a_queue_for_each_priority_and_no_two_share_one(dev):
-    queues = dev.queues()
+def test_every_pool_has_a_queue_for_each_priority_and_no_two_share_one(local):
+    queues = local.queues()
     ids = [queue.logical_id for by_priority in queues.values() for queue in by_priority.values()]
 
     assert {pool: set(by_priority) for pool, by_priority in queues.items()} == {
@@ -228,28 +228,25 @@ def test_every_parameter_of_the_contract_is_written_and_has_an_output_of_the_sam
         assert flat(output) == dev.parameter_text(parameter)
 
 
-def test_the_parameters_are_what_the_runtimes_settings_read(dev):
+def test_the_parameters_are_what_the_runtimes_settings_read(local):
     loaded = SystemSettings(
-        job_table=dev.parameter_text(Parameter.JOB_TABLE),
-        artifacts_bucket=dev.parameter_text(Parameter.ARTIFACTS_BUCKET),
-        queues=json.loads(dev.parameter_text(Parameter.QUEUES)),
-        allowed_prefixes=dev.parameter_text(Parameter.ALLOWED_PREFIXES),
+        job_table=local.parameter_text(Parameter.JOB_TABLE),
+        artifacts_bucket=local.parameter_text(Parameter.ARTIFACTS_BUCKET),
+        queues=json.loads(local.parameter_text(Parameter.QUEUES)),
+        allowed_prefixes=local.parameter_text(Parameter.ALLOWED_PREFIXES),
     )
 
     assert set(loaded.queues) == set(Pool)
-    assert loaded.allowed_prefixes == (f"s3://{dev.named(Parameter.DATA_BUCKET).logical_id}/",)
+    assert loaded.allowed_prefixes == (f"s3://{local.named(Parameter.DATA_BUCKET).logical_id}/",)
 
 
-def test_further_prefixes_of_the_configuration_are_allowed_besides_the_data_bucket(context):
-    product = context["scanfleet"]
-    stages = product["stages"] | {"clinic": {"allowed_prefixes": ["s3://clinic-scans/incoming/"]}}
-    app = App(context=context | {"scanfleet": product | {"stages": stages}, "stage": "clinic"})
-    build(app)
-    template = StackTemplate(app.synth().get_stack_by_name("scanfleet-clinic-data").template)
+def test_further_prefixes_of_the_configuration_are_allowed_besides_the_data_bucket(stack):
+    tenants = {"clinic": {"allowed_prefixes": ["s3://clinic-scans/a/"], "callers": ["someone"]}}
+    template = stack("dev", "data", allowed_prefixes=["s3://shared-scans/"], tenants=tenants)
 
-    own, further = template.parameter_text(Parameter.ALLOWED_PREFIXES).split(",")
+    own, shared, of_a_tenant = template.parameter_text(Parameter.ALLOWED_PREFIXES).split(",")
     assert own == f"s3://{template.named(Parameter.DATA_BUCKET).logical_id}/"
-    assert further == "s3://clinic-scans/incoming/"
+    assert (shared, of_a_tenant) == ("s3://shared-scans/", "s3://clinic-scans/a/")
 
 
 # --- Stages ------------------------------------------------------------------------------------------------
@@ -296,8 +293,9 @@ def test_every_resource_that_can_be_tagged_says_its_product_and_stage(dev):
             assert {"product": "scanfleet", "scanfleet:stage": "dev"}.items() <= resource.tags.items()
 
 
-def test_a_finding_of_cdk_nag_that_nobody_acknowledged_fails_the_synth(context):
-    app = App(context=context | {"stage": "dev"}, analytics_reporting=False)
+def test_a_finding_of_cdk_nag_that_nobody_acknowledged_fails_the_synth(context, monkeypatch):
+    monkeypatch.delenv("CDK_VALIDATION")
+    app = App(context=context | {"stage": "dev", "data_only": True}, analytics_reporting=False)
     build(app)
     Bucket(Stack(app, "Careless"), "OpenToPlainHttp")
 
