@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from scanfleet.contract import METRIC_FACTS, Component, Dimension, Metric, metric_namespace
-from scanfleet.jobs import Failure, Job, JobState
+from scanfleet.contract import ALL_ROUTES, METRIC_FACTS, Component, Dimension, Metric, metric_namespace
+from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState
 
 log = logging.getLogger(__name__)
 
 METRIC_EXTRA = "emf"
+OTHER_STAGES = "other"
+"""Stages that are not told apart."""
+UNKNOWN_ROUTE = "unknown"
+"""Requests for paths that the API does not have."""
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", METRIC_EXTRA}
+SERVER_ERROR_FROM = 500
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,72 @@ def record_transition(transition: Transition) -> None:
         dimensions = {Dimension.POOL: job.pool.value, Dimension.STATE: job.state.value}
         counted = metrics({Metric.JOB_FINISHED: 1}, dimensions)
         log.info("job ended", extra={"action": "job_finished", "job_id": job.job_id} | counted)
-    elif job.state is JobState.QUEUED and job.failure is not None and transition.previous is not None:
-        _record_retry(job, job.failure)
+    if job.failure is not None:
+        _record_failure(transition, job, job.failure)
 
 
-def _record_retry(job: Job, failure: Failure) -> None:
+def _record_failure(transition: Transition, job: Job, failure: Failure) -> None:
+    """Log what the job's last failure led to, if this change of state is its consequence."""
+    if job.state is JobState.FAILED:
+        _log_failure("job failed", "job_failed", Metric.JOB_FAILED, job, failure)
+    elif transition.previous in LEASED_STATES and job.state is JobState.QUEUED:
+        _log_failure("job goes back to the queue", "job_retried", Metric.JOB_RETRIED, job, failure)
+    elif _was_taken_over(transition) and failure.failure_class is FailureClass.LOST_MACHINE:
+        _log_failure("job is taken over", "job_retried", Metric.JOB_RETRIED, job, failure)
+
+
+def _was_taken_over(transition: Transition) -> bool:
+    """Say whether another agent took the lease of a silent one: the job never was in the queue's state."""
+    state, previous = transition.job.state, transition.previous
+    is_restart = state is JobState.DOWNLOADING and previous in LEASED_STATES
+    return is_restart or (state is JobState.UPLOADING and previous is JobState.UPLOADING)
+
+
+def _log_failure(message: str, action: str, metric: Metric, job: Job, failure: Failure) -> None:
     dimensions = {Dimension.POOL: job.pool.value, Dimension.FAILURE_CLASS: failure.failure_class.value}
-    facts = {"action": "job_retried", "job_id": job.job_id, "reason": failure.reason}
-    log.info("job goes back to the queue", extra=facts | metrics({Metric.JOB_RETRIED: 1}, dimensions))
+    facts = {
+        "action": action,
+        "job_id": job.job_id,
+        "processor": job.processor,
+        "attempt": failure.attempt,
+        "agent_id": failure.agent_id,
+        "failure_class": failure.failure_class,
+        "exit_code": failure.exit_code,
+        "reason": failure.reason,
+    }
+    log.info(message, extra=facts | metrics({metric: 1}, dimensions))
+
+
+def record_stages(job: Job, seconds: Mapping[str, float], *, known: frozenset[str]) -> None:
+    """Log how long a program that succeeded spent in each of its stages.
+
+    Stages that are not `known` are counted together as "other": each value of a dimension is a metric that
+    is paid for, and a program may name every file that it reads a stage.
+    """
+    by_name: dict[str, float] = {}
+    for stage, spent in seconds.items():
+        name = stage if stage in known else OTHER_STAGES
+        by_name[name] = by_name.get(name, 0.0) + spent
+    for name, spent in by_name.items():
+        dimensions = {Dimension.POOL: job.pool.value, Dimension.STAGE: name}
+        timed = metrics({Metric.STAGE_DURATION: round(spent, 3)}, dimensions)
+        log.info("stage took %.1f s", spent, extra={"action": "stage_timed", "job_id": job.job_id} | timed)
+
+
+def record_request(facts: Mapping[str, Any], *, route: str | None, status: int, seconds: float) -> None:
+    """Log one request that the API answered, with its metrics. `route`: its template; None: no such path."""
+    dimensions = {Dimension.ROUTE: route or UNKNOWN_ROUTE}
+    measured = metrics({Metric.API_REQUEST_DURATION: round(seconds, 4)}, dimensions)
+    log.info("%s %s -> %s", facts["method"], facts["path"], status, extra={**facts, **measured})
+    if status >= SERVER_ERROR_FROM:
+        # Alarms cannot add up over a dimension's values, so the sum is a value of its own.
+        for name in (dimensions[Dimension.ROUTE], ALL_ROUTES):
+            counted = metrics({Metric.API_SERVER_ERROR: 1}, {Dimension.ROUTE: name})
+            log.info("server error", extra={"action": "server_error", **_ids(facts), **counted})
+
+
+def _ids(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"request_id": facts["request_id"], "status": facts["status"]}
 
 
 def record_bytes(metric: Metric, job: Job, size_bytes: int) -> None:

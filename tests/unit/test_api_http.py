@@ -104,7 +104,7 @@ class Awaited(logging.Handler):
 
 def test_logs_have_one_line_a_request_and_no_query(api, caplog):
     awaited = Awaited("http_request")
-    logger = logging.getLogger("scanfleet.api.guard")
+    logger = logging.getLogger("scanfleet.telemetry")
     logger.addHandler(awaited)
     try:
         with caplog.at_level(logging.INFO, "scanfleet"):

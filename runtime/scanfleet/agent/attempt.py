@@ -25,7 +25,7 @@ from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
 from scanfleet.queue import JobQueues, Message
 from scanfleet.s3_uri import AllowedPrefixes, S3Uri
-from scanfleet.telemetry import record_bytes
+from scanfleet.telemetry import record_bytes, record_stages
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,9 @@ class Attempt:
             self._download(workspace)
             self._advance(JobState.PROCESSING)
             self._run_program(processor, workspace, program_log)
-            self._advance(JobState.UPLOADING, stage=None, stage_seconds=self._board.finish())
+            stages = self._board.finish()
+            record_stages(self._lease.job, stages, known=processor.stages)
+            self._advance(JobState.UPLOADING, stage=None, stage_seconds=stages)
             manifest = self._tools.publication.stage(
                 self._lease.job, workspace.folders.output, on_bytes=_ignore, should_stop=self._stop.is_set
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from scanfleet.processors.base import Progress
+from scanfleet.telemetry import OTHER_STAGES
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,6 @@ MAX_LOG_BYTES = 64 * 1024 * 1024
 """What is kept of one attempt's output; the program may print on, and progress is still read."""
 MAX_STAGES = 50
 """Stages that are timed apart: a program that names each of its files a stage must not outgrow the record."""
-OTHER_STAGES = "other"
 READ_BYTES = 64 * 1024
 CUT_NOTICE = f"[scanfleet: output beyond {MAX_LOG_BYTES // 2**20} MiB is not kept]\n".encode()
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -9,7 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from scanfleet.api.problems import REQUEST_ID_KEY, internal_error, problem_response
+from scanfleet.contract import Route
 from scanfleet.settings import ApiSettings
+from scanfleet.telemetry import record_request
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +63,11 @@ class _Exchange:
         self._send = send
         self._status = 0
         self._request_id = str(ULID())
+        self._started = time.monotonic()
+        self._answered: float | None = None
         scope[REQUEST_ID_KEY] = self._request_id
 
     async def run(self, app: ASGIApp, hosts: frozenset[str] | None, receive: Receive) -> None:
-        started = time.monotonic()
         try:
             refusal = _refusal(self._scope, hosts)
             if refusal is None:
@@ -79,7 +83,7 @@ class _Exchange:
                 raise  # the answer has begun: only breaking the connection tells the caller
             await internal_error(self._scope)(self._scope, receive, self._answer)
         finally:
-            self._log(time.monotonic() - started)
+            self._record()
 
     @property
     def _path(self) -> str:
@@ -89,13 +93,16 @@ class _Exchange:
     async def _answer(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            self._answered = time.monotonic()
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
             for name, value in DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)
 
-    def _log(self, seconds: float) -> None:
+    def _record(self) -> None:
+        """Log the request, timed until its answer began: a stream of events lasts as long as its reader."""
+        seconds = (self._answered or time.monotonic()) - self._started
         # The path only: a query string may carry what must stay out of logs.
         facts = {
             "action": "http_request",
@@ -105,16 +112,12 @@ class _Exchange:
             "duration_ms": round(seconds * 1000, 1),
             "request_id": self._request_id,
         }
-        # Consoles and health checks poll: their successes are for debugging only.
-        is_routine = self._scope["method"] in _SAFE_METHODS and self._status < 400
-        log.log(
-            logging.DEBUG if is_routine else logging.INFO,
-            "%s %s -> %s",
-            facts["method"],
-            self._path,
-            self._status,
-            extra=facts,
-        )
+        if self._path == Route.HEALTH and self._status == HTTPStatus.OK:
+            # Load balancers ask every few seconds: their successes are for debugging only.
+            log.debug("GET %s -> 200", self._path, extra=facts)
+        else:
+            route = getattr(self._scope.get("route"), "path", None)
+            record_request(facts, route=route, status=self._status, seconds=seconds)
 
 
 def _refusal(scope: Scope, hosts: frozenset[str] | None) -> tuple[int, str] | None:

@@ -65,6 +65,8 @@ class Processor(ABC):
     """The pool whose machines can run it."""
     input_kinds: str
     """For people: which files it reads."""
+    stages: frozenset[str] = frozenset()
+    """Names that the program gives its stages: each is timed by a metric of its own, others together."""
 
     @abstractmethod
     def validate_settings(self, raw: Mapping[str, Any]) -> dict[str, Any]:

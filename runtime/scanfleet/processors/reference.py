@@ -17,6 +17,7 @@ from scanfleet.reference_processor.exit_codes import (
     OUT_OF_MEMORY_EXIT_CODE,
     USAGE_EXIT_CODE,
 )
+from scanfleet.reference_processor.progress import SHARES
 
 SUFFIXES = frozenset({".ply", ".obj", ".stl", ".pcd", ".xyz", ".csv", ".txt", ".asc", ".pts"})
 """The same as `reference_processor.readers.SUFFIXES`, which needs numpy; a test compares them."""
@@ -30,6 +31,7 @@ class ReferenceProcessor(Processor):
 
     name = "reference"
     pool = Pool.LINUX_CPU
+    stages = frozenset(SHARES)
     input_kinds = "scans as PLY, OBJ, STL, PCD, or tables of points: XYZ, CSV, TXT, ASC, PTS"
 
     def __init__(self, *, allow_unknown_settings: bool = False) -> None:
