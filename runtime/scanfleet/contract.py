@@ -219,6 +219,10 @@ MAX_BODY_BYTES = 1024 * 1024
 targets"."""
 
 
+ALL_ROUTES = "all"
+"""Value of the dimension Route that counts every route's server errors together: alarms cannot add up."""
+
+
 class Route(StrEnum):
     """Paths that infrastructure also names: health checks, routing rules."""
 
