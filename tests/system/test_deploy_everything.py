@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app import build
-from tests.support.moto_cloud import MotoCloud, app_for_moto, moto_cloud
+from tests.support.moto_cloud import MotoCloud, app_for_moto, moto_cloud, take_out_what_moto_misreads
 
 pytestmark = pytest.mark.system
 
@@ -35,6 +35,7 @@ def synthesized(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
             patch.setenv("CDK_VALIDATION", "false")
             build(app)
             app.synth()
+        take_out_what_moto_misreads(folder)
         return folder
 
     return synthesize
