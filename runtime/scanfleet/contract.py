@@ -37,6 +37,7 @@ class Env(StrEnum):
     FLEET = "SCANFLEET_FLEET"
     # The fleet controller.
     FLEETS = "SCANFLEET_FLEETS"
+    HOURLY_PRICES = "SCANFLEET_HOURLY_PRICES"
 
 
 # --- The job table -----------------------------------------------------------------------------------------
@@ -143,8 +144,9 @@ TERMINATE_HOOK_TIMEOUT = timedelta(minutes=20)
 HEALTH_CHECK_GRACE = timedelta(minutes=15)
 """After an instance is in service, failed load balancer checks do not count for this long: Windows may still
 finish a restart that an update asked for."""
-INSTANCE_WARM_UP = timedelta(minutes=5)
-"""A new instance counts towards step scaling's running total for this long after it is in service."""
+INSTANCE_WARM_UP = timedelta(minutes=1)
+"""A new instance counts towards the capacity that step scaling adds to from this long after it is in service.
+In service means that its agent is ready, so this only has to outlast a report and a sample of it."""
 CONTROLLER_PERIOD = timedelta(minutes=1)
 """EventBridge Scheduler starts the controller this often: its finest rate."""
 SAMPLE_PERIOD = timedelta(seconds=10)
@@ -311,7 +313,9 @@ class Metric(StrEnum):
     IN_FLIGHT = "InFlight"
     """Messages received and not yet deleted; dimension Pool."""
     BACKLOG_PER_SLOT = "BacklogPerSlot"
-    """Backlog divided by slots that serve or boot, an empty fleet counting as one slot; dimension Pool."""
+    """Backlog divided by slots in service, an empty fleet counting as one slot; dimension Pool. Booting slots
+    do not count: step scaling leaves them out of the group's capacity, too, and so launches for a job once
+    (docs/decisions/0030-step-scaling.md)."""
     SLOTS_IN_SERVICE = "SlotsInService"
     """Slots of agents whose report is fresh and that do not drain; dimension Pool."""
     SLOTS_BOOTING = "SlotsBooting"
