@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class AgentReport(BaseModel):
-    """What an agent says of itself every few seconds. Times are epoch seconds."""
+    """What an agent says of itself every few seconds. Times are epoch seconds.
+
+    is_stopping: it drains: its jobs may go on, new ones it does not take.
+    is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by.
+    instance_id, instance_type, ami_id: of the EC2 instance that it runs on; empty elsewhere.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +40,10 @@ class AgentReport(BaseModel):
     started_at: float
     seen_at: float
     is_stopping: bool = False
+    is_on_hold: bool = False
+    instance_id: str = ""
+    instance_type: str = ""
+    ami_id: str = ""
 
 
 class AgentDirectory:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scanfleet import contract
@@ -25,24 +25,13 @@ class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
 
-class SystemSettings(_Settings):
-    """What every server process needs to find the rest of the system."""
+class _JobSettings(_Settings):
+    """Where jobs are: the table, the queues."""
 
     stage: str = Field(default="local", description="Which deployment this is; part of log lines.")
     job_table: str = Field(description="Name of the DynamoDB job table. Required.")
-    artifacts_bucket: str = Field(description="Bucket for staged results and program logs. Required.")
     queues: Annotated[QueueUrls, NoDecode] = Field(
         description="JSON: pool -> priority -> SQS queue URL. Required."
-    )
-    allowed_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
-        description="Comma-separated s3://bucket/prefix/ URIs that jobs may read and write. Required."
-    )
-    allow_unknown_settings: bool = Field(
-        default=False, description="Unknown processor keys are refused unless this is true."
-    )
-    medit_release_folder: Path | None = Field(
-        default=None,
-        description="Folder that holds Medit_AutoTest.exe. Unset: this machine does not run that program.",
     )
     log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
 
@@ -51,6 +40,25 @@ class SystemSettings(_Settings):
     def _decode(cls, value: object) -> object:
         # Not left to pydantic-settings: its error for text that is no JSON does not say what was got.
         return json.loads(value) if isinstance(value, str) else value
+
+
+class SystemSettings(_JobSettings):
+    """What every server process needs to find the rest of the system."""
+
+    artifacts_bucket: str = Field(description="Bucket for staged results and program logs. Required.")
+    allowed_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        description="Comma-separated s3://bucket/prefix/ URIs that jobs may read and write. Required."
+    )
+    allow_unknown_settings: bool = Field(
+        default=False, description="Unknown processor keys are refused unless this is true."
+    )
+    reference_pool: Pool = Field(
+        default=Pool.LINUX_CPU, description="The pool whose agents run the reference processor."
+    )
+    medit_release_folder: Path | None = Field(
+        default=None,
+        description="Folder that holds Medit_AutoTest.exe. Unset: this machine does not run that program.",
+    )
 
     @field_validator("allowed_prefixes", mode="before")
     @classmethod
@@ -99,7 +107,10 @@ class AgentSettings(SystemSettings):
     """The agent on one machine."""
 
     pool: Pool = Field(description="The pool whose queues this agent serves. Required.")
-    agent_id: str = Field(default="", description="Name of this agent; host name and process id by default.")
+    agent_id: str = Field(
+        default="",
+        description="Name of this agent. Unset: host name and process id; in a fleet the instance's id.",
+    )
     slots: int = Field(default=1, ge=1, le=64, description="Jobs that run side by side.")
     scratch: Path = Field(description="Folder for workspaces; the agent owns it and empties it. Required.")
     status_host: str = Field(
@@ -110,6 +121,23 @@ class AgentSettings(SystemSettings):
         ge=0,
         le=65535,
         description="Port of the status page; 0 takes any.",
+    )
+    fleet: str = Field(
+        default="",
+        description="Auto Scaling group of this machine. Unset: no EC2 instance, so no lifecycle is watched.",
+    )
+    metadata_url: str = Field(
+        default="http://169.254.169.254",
+        description="The instance metadata service; asked only when a fleet is set.",
+    )
+    drain_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="Running jobs may finish within this after a stop. Unset: 0, and 900 in a fleet.",
+    )
+    log_folder: Path | None = Field(
+        default=None,
+        description="Folder for rotating log files, besides standard error. Unset: standard error only.",
     )
     time_limit_seconds: int = Field(
         default=3600, ge=1, description="A program may run this long when its job sets no limit."
@@ -152,6 +180,49 @@ class AgentSettings(SystemSettings):
     def stop_grace(self) -> timedelta:
         """Return the time between asking a program to stop and killing it."""
         return timedelta(seconds=self.stop_grace_seconds)
+
+    @property
+    def drain_grace(self) -> timedelta:
+        """Return how long running jobs may go on after a stop, before they are handed back."""
+        if self.drain_seconds is not None:
+            return timedelta(seconds=self.drain_seconds)
+        return contract.DRAIN_GRACE if self.fleet else timedelta()
+
+
+class FleetSettings(BaseModel):
+    """One pool's machines, as the controller finds them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str
+    """The Auto Scaling group's name."""
+    slots: int = Field(ge=1, le=64)
+    """Jobs that one of its machines runs side by side."""
+    rollback_alarms: tuple[str, ...] = ()
+    """CloudWatch alarms that take a rollout back; those that do not exist are left out."""
+
+
+class ControllerSettings(_JobSettings):
+    """The fleet controller."""
+
+    fleets: Annotated[dict[Pool, FleetSettings], NoDecode] = Field(
+        description='JSON: pool -> {"group", "slots", "rollback_alarms"}. Required.'
+    )
+    hourly_prices: Annotated[dict[str, Annotated[float, Field(gt=0)]], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON: instance type -> US dollars per hour, instead of the pinned list prices.",
+    )
+
+    @field_validator("fleets", "hourly_prices", mode="before")
+    @classmethod
+    def _decode_objects(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_queues(self) -> Self:
+        if lost := sorted(set(self.fleets) - set(self.queues)):
+            raise ValueError(f"SCANFLEET_QUEUES has no queues of the fleets {', '.join(lost)}")
+        return self
 
 
 class ClientSettings(_Settings):

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import timedelta
 
 import psutil
 import pytest
@@ -179,6 +180,50 @@ def test_a_stopping_agent_hands_its_job_back_and_another_finishes_it(fleet):
         done = fleet.await_state(job, COMPLETED)
 
     assert (done.attempt, done.agent_id) == (2, "a2")
+
+
+def test_a_draining_agent_takes_nothing_new_and_lets_its_job_finish(fleet):
+    hold = fleet.folder / "go"
+    with fleet.agent() as worker:
+        running = fleet.submit(settings={"hold": str(hold)})
+        fleet.await_job(running, lambda found: found.stage == "work")
+
+        worker.drain(timedelta(seconds=60))
+        waiting = fleet.submit()
+        assert worker.problem() == "the agent is draining"
+        assert (worker.report().is_stopping, worker.report().busy) == (True, 1)
+        hold.write_text("")
+        done = fleet.await_state(running, COMPLETED, FAILED)
+
+    assert (done.state, done.attempt) == (COMPLETED, 1)
+    assert fleet.store.get(waiting.job_id).state is JobState.QUEUED
+    assert fleet.queues.backlog(Pool.LINUX_CPU).waiting == 1
+
+
+def test_a_drain_hands_back_what_is_not_done_within_its_grace(fleet):
+    with fleet.agent() as worker:
+        job = fleet.submit(settings={"hold": str(fleet.folder / "never")})
+        fleet.await_job(job, lambda found: found.stage == "work")
+
+        worker.drain(timedelta(minutes=10))
+        worker.drain(timedelta(seconds=0.2))  # such as a spot notice, which leaves less time
+        worker.drain(timedelta(minutes=10))
+        waiting = fleet.await_state(job, JobState.QUEUED)
+
+    assert waiting.failure.failure_class is FailureClass.LOST_MACHINE
+
+
+def test_an_agent_on_hold_is_well_but_leaves_the_jobs_to_others_until_the_hold_ends(fleet):
+    with fleet.agent("a1") as worker:
+        fleet.await_state(fleet.submit(), COMPLETED)
+        worker.hold(True)
+        with fleet.agent("a2"):
+            others = [fleet.await_state(fleet.submit(), COMPLETED).agent_id for _ in range(4)]
+        assert others == ["a2"] * 4
+        assert (worker.problem(), worker.report().is_on_hold) == (None, True)
+
+        worker.hold(False)
+        assert fleet.await_state(fleet.submit(), COMPLETED).agent_id == "a1"
 
 
 def test_an_agent_that_lost_its_lease_kills_the_program_and_writes_nothing(fleet):

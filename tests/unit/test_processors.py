@@ -5,12 +5,14 @@ import sys
 
 import pytest
 
-from scanfleet.contract import Pool
+from scanfleet.contract import Env, Pool
 from scanfleet.errors import ConfigurationError, InvalidRequest
 from scanfleet.jobs import FailureClass, Job, new_job_id
 from scanfleet.processors import medit_settings
 from scanfleet.processors.base import AttemptFolders, ProgramExit, Progress, explain_exit, read_protocol_line
 from scanfleet.processors.medit_autotest import PROGRAM, MeditAutoTest
+from scanfleet.processors.registry import known_processors, ready_processors
+from scanfleet.settings import SystemSettings, load
 
 ALL_KEYS = {
     "Force Global Align": True,
@@ -179,3 +181,20 @@ def test_the_interpreter_that_runs_the_reference_processor_is_this_one(folders, 
 
     assert invocation.argv[0] == sys.executable
     assert invocation.argv[-2:] == ("--iScanComplete", str(folders.input / "config.json"))
+
+
+def test_the_deployment_says_which_pool_runs_the_reference_processor(monkeypatch):
+    for name, value in {
+        "SCANFLEET_JOB_TABLE": "jobs",
+        "SCANFLEET_ARTIFACTS_BUCKET": "artifacts",
+        "SCANFLEET_QUEUES": "{}",
+        "SCANFLEET_ALLOWED_PREFIXES": "s3://data/",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert known_processors(load(SystemSettings))["reference"].pool is Pool.LINUX_CPU
+
+    monkeypatch.setenv(Env.REFERENCE_POOL, "windows-gpu")
+    settings = load(SystemSettings)
+
+    assert known_processors(settings)["reference"].pool is Pool.WINDOWS_GPU
+    assert not ready_processors(settings, Pool.LINUX_CPU)

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Attempt, Tools
@@ -26,7 +26,10 @@ NO_WAIT = timedelta()
 
 
 class Worker:
-    """One agent: `run` serves the pool's queues until `request_stop`."""
+    """One agent: `run` serves the pool's queues until `drain` or `request_stop`.
+
+    machine: what its reports say of the EC2 instance: instance_id, instance_type, ami_id.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Worker:
         pool: Pool,
         slots: int,
         receive_wait: timedelta,
+        machine: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tools = tools
@@ -45,6 +49,7 @@ class Worker:
         self._pool = pool
         self._slots = slots
         self._receive_wait = receive_wait
+        self._machine = dict(machine or {})
         self._clock = clock
         self._started_at = clock()
         self._looks = 0
@@ -52,33 +57,76 @@ class Worker:
         self._running: dict[StopRequest, str] = {}
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
+        self._is_on_hold = False
+        self._listeners: list[Callable[[], None]] = []
+        self._hand_back_at: float | None = None
         self._stopping = threading.Event()
+        self._handing_back = threading.Event()
+        self._ended = threading.Event()
         self._report_due = threading.Event()
 
     def run(self) -> None:
-        """Take and run jobs until `request_stop`; returns when every attempt has settled."""
-        reporter = threading.Thread(target=self._report_until_stopped, name="reporter", daemon=True)
+        """Take and run jobs until `drain` or `request_stop`; returns when every attempt has settled."""
+        reporter = threading.Thread(target=self._report_until_ended, name="reporter", daemon=True)
         reporter.start()
         try:
             self._serve()
+            self._await_drained()
         finally:
             self.request_stop()
             self._await_attempts()
+            self._ended.set()
+            self._report_due.set()
             reporter.join()
 
     def request_stop(self) -> None:
         """Stop taking messages, stop the running programs and hand their jobs back."""
-        self._stopping.set()
-        self._report_due.set()
+        self.drain(NO_WAIT)
+        self._handing_back.set()
         with self._changed:
             requests = list(self._running)
-            self._changed.notify_all()
         for request in requests:
             request.set(StopReason.AGENT_STOPPING)
 
+    def drain(self, grace: timedelta) -> None:
+        """Take nothing new; `run` lets the running jobs finish within `grace`, then hands them back.
+
+        Returns at once. Of several drains the one that ends first counts.
+        """
+        hand_back_at = time.monotonic() + grace.total_seconds()
+        with self._changed:
+            if self._hand_back_at is None or hand_back_at < self._hand_back_at:
+                self._hand_back_at = hand_back_at
+            self._stopping.set()
+            self._report_due.set()
+            self._changed.notify_all()
+
+    def hold(self, is_on_hold: bool) -> None:
+        """Take nothing new until this is called with False; running jobs go on."""
+        with self._changed:
+            self._is_on_hold = is_on_hold
+            self._report_due.set()
+            self._changed.notify_all()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener`, which must not wait, after each change of the running jobs."""
+        self._listeners.append(listener)
+
+    @property
+    def busy(self) -> int:
+        """Return how many slots are taken."""
+        return len(self._running)
+
+    @property
+    def is_draining(self) -> bool:
+        """Return whether it takes nothing new for ever."""
+        return self._stopping.is_set()
+
     def problem(self) -> str | None:
-        """Return why this agent takes no work now, or None when it does."""
-        return "the agent is stopping" if self._stopping.is_set() else self._problem
+        """Return why this agent takes no work now, or None when it does or stands by."""
+        if self._handing_back.is_set():
+            return "the agent is stopping"
+        return "the agent is draining" if self._stopping.is_set() else self._problem
 
     def report(self) -> AgentReport:
         """Return what this agent does now."""
@@ -94,6 +142,8 @@ class Worker:
             started_at=self._started_at,
             seen_at=self._clock(),
             is_stopping=self._stopping.is_set(),
+            is_on_hold=self._is_on_hold,
+            **self._machine,
         )
 
     # --- Receiving -----------------------------------------------------------------------------------------
@@ -113,23 +163,28 @@ class Worker:
             self._problem = None
             if message is None:
                 continue
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._is_on_hold:
                 self._give_back(message)
-                return
+                continue
             self._start_attempt(message)
 
     def _give_back(self, message: Message) -> None:
-        """Make a message deliverable again that a poll brought after the stop."""
+        """Make a message deliverable again that a poll brought after a stop or a hold."""
         try:
             self._tools.queues.extend(message, visibility_seconds=0)
         except Unavailable as error:
             log.warning("message comes back later: %s", error, extra={"action": "message_left"})
 
     def _await_free_slot(self) -> bool:
-        """Wait for a free slot; False when the agent is stopping."""
+        """Wait for a free slot and the end of a hold; False when the agent is stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping.is_set() or len(self._running) < self._slots)
+            self._changed.wait_for(lambda: self._stopping.is_set() or self._has_room())
         return not self._stopping.is_set()
+
+    def _has_room(self) -> bool:
+        if self._is_on_hold:
+            self._problem = None  # it could serve; health checks must not replace it
+        return not self._is_on_hold and len(self._running) < self._slots
 
     def _next_message(self) -> Message | None:
         """Look at the high-priority queue, then wait at the normal one; see NORMAL_FIRST_EVERY."""
@@ -155,9 +210,10 @@ class Worker:
         with self._changed:
             self._running[stop] = ""
             self._threads.add(thread)
-        if self._stopping.is_set():
+        if self._handing_back.is_set():
             stop.set(StopReason.AGENT_STOPPING)
         thread.start()
+        self._tell_listeners()
 
     def _handle(self, message: Message, stop: StopRequest) -> None:
         try:
@@ -172,6 +228,11 @@ class Worker:
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
             self._report_due.set()
+            self._tell_listeners()
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _handle_message(self, message: Message, stop: StopRequest) -> None:
         try:
@@ -197,6 +258,12 @@ class Worker:
                 self._report_due.set()
                 Attempt(self._tools, lease, message, stop).run()
 
+    def _await_drained(self) -> None:
+        """Wait until nothing runs or the drain's grace is over; a shorter drain may come meanwhile."""
+        with self._changed:
+            while self._running and (left := (self._hand_back_at or 0.0) - time.monotonic()) > 0:
+                self._changed.wait(left)
+
     def _await_attempts(self) -> None:
         with self._changed:
             threads = list(self._threads)
@@ -205,8 +272,8 @@ class Worker:
 
     # --- Reporting -----------------------------------------------------------------------------------------
 
-    def _report_until_stopped(self) -> None:
-        while not self._stopping.is_set():
+    def _report_until_ended(self) -> None:
+        while not self._ended.is_set():
             self._report_due.clear()
             try:
                 self._directory.put(self.report())
@@ -214,8 +281,8 @@ class Worker:
                 log.warning("report not written: %s", error, extra={"action": "report_failed"})
             except Exception:
                 log.exception("report not written", extra={"action": "report_failed"})
-            self._stopping.wait(REPORTS_APART_SECONDS)
-            self._report_due.wait(REPORT_INTERVAL.total_seconds())
+            if not self._ended.wait(REPORTS_APART_SECONDS):
+                self._report_due.wait(REPORT_INTERVAL.total_seconds())
         try:
             self._directory.remove(self._agent_id)
         except Unavailable as error:

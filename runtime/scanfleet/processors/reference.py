@@ -30,11 +30,11 @@ class ReferenceProcessor(Processor):
     """Calls `scanfleet.reference_processor` with this Python."""
 
     name = "reference"
-    pool = Pool.LINUX_CPU
     stages = frozenset(SHARES)
     input_kinds = "scans as PLY, OBJ, STL, PCD, or tables of points: XYZ, CSV, TXT, ASC, PTS"
 
-    def __init__(self, *, allow_unknown_settings: bool = False) -> None:
+    def __init__(self, *, pool: Pool = Pool.LINUX_CPU, allow_unknown_settings: bool = False) -> None:
+        self.pool = pool
         self._allow_unknown = allow_unknown_settings
 
     def validate_settings(self, raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def known_processors(settings: SystemSettings) -> dict[str, Processor]:
     allow_unknown = settings.allow_unknown_settings
     processors: tuple[Processor, ...] = (
         MeditAutoTest(release_folder=settings.medit_release_folder, allow_unknown_settings=allow_unknown),
-        ReferenceProcessor(allow_unknown_settings=allow_unknown),
+        ReferenceProcessor(pool=settings.reference_pool, allow_unknown_settings=allow_unknown),
     )
     return {processor.name: processor for processor in processors}
 
