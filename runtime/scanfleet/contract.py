@@ -266,6 +266,41 @@ NO_RELEASE = "none"
 """The value of MEDIT_RELEASE before any release was activated."""
 
 
+# --- Alarms ------------------------------------------------------------------------------------------------
+
+
+class Alarm(StrEnum):
+    """Every alarm that tells people. docs/runbook.md has a section for each, by this name."""
+
+    DEAD_LETTERS = "dead-letters"
+    OLDEST_JOB = "oldest-job"
+    OLDEST_URGENT_JOB = "oldest-urgent-job"
+    HANG_RATE = "hang-rate"
+    FAILURE_RATE = "failure-rate"
+    NO_HEALTHY_AGENT = "no-healthy-agent"
+    BOOT_FAILURES = "boot-failures"
+    LAUNCH_FAILURES = "launch-failures"
+    CONTROLLER_SILENT = "controller-silent"
+    ROLLOUT_FAILED = "rollout-failed"
+    IMAGE_BUILD_FAILED = "image-build-failed"
+    API_ERRORS = "api-errors"
+    API_CRASHES = "api-crashes"
+    API_THROTTLES = "api-throttles"
+    BUDGET = "budget"
+
+
+ROLLBACK_ALARMS = (Alarm.BOOT_FAILURES, Alarm.HANG_RATE, Alarm.FAILURE_RATE)
+"""A pool's alarms that take a rollout back."""
+
+
+def alarm_name(stage: str, alarm: Alarm, pool: Pool | None = None) -> str:
+    """Return an alarm's name; those of a pool name it.
+
+    Example: ("dev", BOOT_FAILURES, WINDOWS_GPU) -> "scanfleet-dev-windows-gpu-boot-failures".
+    """
+    return "-".join([PRODUCT, stage, *([pool] if pool else []), alarm])
+
+
 # --- Metrics -----------------------------------------------------------------------------------------------
 
 
