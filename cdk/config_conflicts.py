@@ -1,13 +1,15 @@
 """Choices that exclude each other: each rule names the field to change, and what to do instead."""
 
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import TYPE_CHECKING, Never
 
 from cdk.config_readers import ConfigError
 from scanfleet.contract import Pool
 
 if TYPE_CHECKING:
-    from cdk.config import DeploymentConfig, PoolConfig
+    from cdk.config import DeploymentConfig
+    from cdk.config_sections import NetworkConfig, PoolConfig
 
 
 def refuse_conflicts(config: "DeploymentConfig") -> None:
@@ -19,80 +21,103 @@ def refuse_conflicts(config: "DeploymentConfig") -> None:
             f"true: only the stage 'local' may destroy its data, this is {config.stage!r}",
         )
     _check_network(config)
-    _check_api(config)
+    _check_callers(config)
+    _check_load_balancer(config)
     for name, pool in config.pools.items():
         _check_pool(f"pools.{name}", pool)
-    if Pool.LINUX_CPU in config.pools and not config.is_local:
-        _refuse(
-            f"pools.{Pool.LINUX_CPU}",
-            "a fleet",
-            f"leave it out: only the stage 'local' has machines for it; the reference processor then runs in"
-            f" {Pool.WINDOWS_GPU}",
-        )
-    for index, schedule in enumerate(config.schedules):
-        where = f"schedules.{index}"
-        if schedule.pool not in config.pools:
-            _refuse(f"{where}.pool", schedule.pool.value, "a pool of this deployment")
-        if schedule.min_instances > schedule.max_instances:
-            _refuse(f"{where}.min_instances", schedule.min_instances, "at most its max_instances")
-    if config.medit.initial_version is not None and config.medit.release_bucket is None:
-        _refuse(
-            "medit.initial_version",
-            config.medit.initial_version,
-            "set medit.release_bucket too, or leave both out to run the reference processor",
-        )
+    _check_what_runs_where(config)
+    _check_schedules(config)
     _check_tenants(config)
+
+
+# --- The network -------------------------------------------------------------------------------------------
 
 
 def _check_network(config: "DeploymentConfig") -> None:
     network = config.network
-    block = ip_network(network.vpc_cidr, strict=False)
-    if str(block) != network.vpc_cidr:
-        _refuse("network.vpc_cidr", network.vpc_cidr, f"the block's first address: {block}")
-    if not 16 <= block.prefixlen <= 24:
+    if not 16 <= ip_network(network.vpc_cidr).prefixlen <= 24:
         _refuse("network.vpc_cidr", network.vpc_cidr, "a block from /16 to /24")
+    for index, zone in enumerate(network.zones):
+        if zone[:-1] != config.region:
+            _refuse(f"network.zones.{index}", zone, f"a zone of the region {config.region}")
     if network.vpc_id is None:
-        for name in ("private_subnet_ids", "public_subnet_ids"):
-            if getattr(network, name):
-                _refuse(
-                    f"network.{name}",
-                    list(getattr(network, name)),
-                    "set network.vpc_id too, or leave it out: a new VPC gets its own subnets",
-                )
+        _check_new_vpc(config)
     else:
-        if len(network.private_subnet_ids) < 2:
+        _check_existing_vpc(network)
+
+
+def _check_new_vpc(config: "DeploymentConfig") -> None:
+    network = config.network
+    for name in ("private_subnet_ids", "public_subnet_ids"):
+        if subnets := getattr(network, name):
             _refuse(
-                "network.private_subnet_ids",
-                list(network.private_subnet_ids),
-                "at least 2 private subnets of the existing VPC: the load balancer needs two zones",
+                f"network.{name}",
+                list(subnets),
+                "set network.vpc_id too, or leave it out: a new VPC gets its own subnets",
             )
-        if len(network.zones) != len(network.private_subnet_ids):
-            _refuse(
-                "network.zones",
-                list(network.zones),
-                "one zone for each of network.private_subnet_ids, in the same order",
-            )
-    if config.image.windows_updates and network.egress == "endpoints" and network.vpc_id is None:
+    if network.zones and not 2 <= len(set(network.zones)) == len(network.zones) <= 3:
+        _refuse("network.zones", list(network.zones), "2 or 3 zones, each once; or none: the region's first")
+    zones = len(network.zones) or network.availability_zones
+    if network.nat_gateways > zones:
+        _refuse("network.nat_gateways", network.nat_gateways, f"at most one for each of {zones} zones")
+    if network.egress != "endpoints":
+        return
+    if config.image.windows_updates:
         _refuse(
             "network.egress",
             "endpoints",
             "nat, or set image.windows_updates to false: Windows Update has no endpoint inside a VPC",
         )
+    if config.api.load_balancer == "internet-facing":
+        _refuse(
+            "network.egress",
+            "endpoints",
+            "nat, because api.load_balancer is internet-facing and needs public subnets",
+        )
 
 
-def _check_api(config: "DeploymentConfig") -> None:
+def _check_existing_vpc(network: "NetworkConfig") -> None:
+    if len(network.private_subnet_ids) < 2:
+        _refuse(
+            "network.private_subnet_ids",
+            list(network.private_subnet_ids),
+            "at least 2 private subnets of the existing VPC: the load balancer needs two zones",
+        )
+    if len(network.zones) != len(network.private_subnet_ids) or len(set(network.zones)) < 2:
+        _refuse(
+            "network.zones",
+            list(network.zones),
+            "one zone for each of network.private_subnet_ids, in the same order, two different ones at least",
+        )
+    if both := set(network.private_subnet_ids) & set(network.public_subnet_ids):
+        _refuse("network.public_subnet_ids", min(both), "subnets that are not private_subnet_ids, too")
+
+
+# --- The doors ---------------------------------------------------------------------------------------------
+
+
+def _check_callers(config: "DeploymentConfig") -> None:
     api = config.api
     if api.auth == "jwt":
         if api.jwt_issuer is None:
             _refuse("api.jwt_issuer", None, "the issuer's https address, because api.auth is jwt")
         if not api.jwt_audience:
             _refuse("api.jwt_audience", [], "at least one audience, because api.auth is jwt")
-    elif api.jwt_issuer is not None or api.jwt_audience:
+        return
+    if api.jwt_issuer is not None or api.jwt_audience:
         _refuse("api.auth", api.auth.value, "jwt, because api.jwt_issuer or api.jwt_audience is set")
-    for index, cidr in enumerate(api.allowed_cidrs):
-        block = ip_network(cidr, strict=False)
-        if str(block) != cidr:
-            _refuse(f"api.allowed_cidrs.{index}", cidr, f"the block's first address: {block}")
+    named = [(f"api.operators.{n}", caller) for n, caller in enumerate(api.operators)]
+    for name, tenant in config.tenants.items():
+        named += [(f"tenants.{name}.callers.{n}", caller) for n, caller in enumerate(tenant.callers)]
+    for where, caller in named:
+        if not caller.startswith("arn:"):
+            _refuse(where, caller, "the ARN of a role or user, because api.auth is iam")
+
+
+def _check_load_balancer(config: "DeploymentConfig") -> None:
+    api = config.api
+    if api.certificate_arn is not None and api.certificate_arn.split(":")[3] != config.region:
+        _refuse("api.certificate_arn", api.certificate_arn, f"a certificate in the region {config.region}")
     if api.load_balancer != "internet-facing":
         return
     if api.certificate_arn is None:
@@ -116,36 +141,30 @@ def _check_api(config: "DeploymentConfig") -> None:
             list(config.network.public_subnet_ids),
             "at least 2, because api.load_balancer is internet-facing",
         )
-    if config.network.vpc_id is None and config.network.egress == "endpoints":
-        _refuse(
-            "network.egress",
-            "endpoints",
-            "nat, because api.load_balancer is internet-facing and needs public subnets",
-        )
+
+
+# --- The fleets --------------------------------------------------------------------------------------------
 
 
 def _check_pool(where: str, pool: "PoolConfig") -> None:
-    if pool.min_instances > pool.max_instances:
-        _refuse(f"{where}.min_instances", pool.min_instances, f"at most max_instances ({pool.max_instances})")
-    if pool.scale_to_zero and pool.min_instances > 0:
+    low, high, warm = pool.min_instances, pool.max_instances, pool.warm_instances
+    if low > high:
+        _refuse(f"{where}.min_instances", low, f"at most max_instances ({high})")
+    if pool.scale_to_zero and low > 0:
         _refuse(
-            f"{where}.min_instances",
-            pool.min_instances,
-            "0, because scale_to_zero is true; or set scale_to_zero to false",
+            f"{where}.min_instances", low, "0, because scale_to_zero is true; or set scale_to_zero to false"
         )
-    if not pool.scale_to_zero and pool.min_instances == 0:
+    if not pool.scale_to_zero and low == 0:
         _refuse(f"{where}.min_instances", 0, "at least 1, because scale_to_zero is false; or set it to true")
-    if pool.warm_instances > pool.max_instances:
-        _refuse(
-            f"{where}.warm_instances", pool.warm_instances, f"at most max_instances ({pool.max_instances})"
-        )
-    if pool.warm_instances and pool.spot_percent:
+    if warm > high:
+        _refuse(f"{where}.warm_instances", warm, f"at most max_instances ({high})")
+    if warm and pool.spot_percent:
         _refuse(
             f"{where}.warm_instances",
-            pool.warm_instances,
+            warm,
             "0, because spot_percent is set: a warm pool cannot hold spot instances; or spot_percent 0",
         )
-    if pool.warm_instances and len(pool.instance_types) > 1:
+    if warm and len(pool.instance_types) > 1:
         _refuse(
             f"{where}.instance_types",
             list(pool.instance_types),
@@ -153,18 +172,57 @@ def _check_pool(where: str, pool: "PoolConfig") -> None:
         )
 
 
+def _check_what_runs_where(config: "DeploymentConfig") -> None:
+    if Pool.LINUX_CPU in config.pools and not config.is_local:
+        _refuse(
+            f"pools.{Pool.LINUX_CPU}",
+            "a fleet",
+            f"leave it out: only the stage 'local' has machines for it; the reference processor then runs in"
+            f" {Pool.WINDOWS_GPU}",
+        )
+    medit = config.medit
+    if medit.initial_version is not None and medit.release_bucket is None:
+        _refuse(
+            "medit.initial_version",
+            medit.initial_version,
+            "set medit.release_bucket too, or leave both out to run the reference processor",
+        )
+
+
+def _check_schedules(config: "DeploymentConfig") -> None:
+    for index, schedule in enumerate(config.schedules):
+        where = f"schedules.{index}"
+        if schedule.pool not in config.pools:
+            _refuse(f"{where}.pool", schedule.pool.value, "a pool of this deployment")
+        if schedule.min_instances > schedule.max_instances:
+            _refuse(f"{where}.min_instances", schedule.min_instances, "at most its max_instances")
+    for (first, one), (second, other) in combinations(enumerate(config.schedules), 2):
+        if (one.pool, one.at, one.time_zone) == (other.pool, other.at, other.time_zone):
+            _refuse(f"schedules.{second}.at", other.at, f"another time than schedules.{first} of this pool")
+
+
+# --- Tenants -----------------------------------------------------------------------------------------------
+
+
 def _check_tenants(config: "DeploymentConfig") -> None:
+    """Keep tenants apart: a folder inside another's folder would be read by both."""
     seen: dict[str, str] = {}
     for name, tenant in config.tenants.items():
         for caller in tenant.callers:
             if caller in seen:
                 _refuse(
-                    f"tenants.{name}.callers",
-                    caller,
-                    f"each caller in one tenant; it is in {seen[caller]} too",
+                    f"tenants.{name}.callers", caller, f"one tenant a caller; it is in {seen[caller]} too"
                 )
             seen[caller] = name
+    owned = [("every caller", prefix) for prefix in config.allowed_prefixes]
+    for name, tenant in config.tenants.items():
+        for prefix in tenant.allowed_prefixes:
+            for owner, other in owned:
+                if owner != name and (prefix.startswith(other) or other.startswith(prefix)):
+                    where = f"tenants.{name}.allowed_prefixes"
+                    _refuse(where, prefix, f"folders of this tenant alone; {owner} may use {other}")
+            owned.append((name, prefix))
 
 
-def _refuse(field_name: str, got: object, allowed: str) -> None:
+def _refuse(field_name: str, got: object, allowed: str) -> Never:
     raise ConfigError(field_name=field_name, got=got, allowed=allowed)

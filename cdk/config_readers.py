@@ -5,8 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
+from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any, TypeVar
+
+from scanfleet.contract import PRODUCT
+
+LONGEST_VALUE_SHOWN = 500
+"""Characters of a wrong value in an error."""
 
 Value = TypeVar("Value")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -17,7 +23,11 @@ class ConfigError(Exception):
     """The context is wrong; the message names the field, the value got and what is allowed."""
 
     def __init__(self, *, field_name: str, got: object, allowed: str) -> None:
-        super().__init__(f"{field_name}: got {got!r}; allowed: {allowed}")
+        value = repr(got)
+        if len(value) > LONGEST_VALUE_SHOWN:
+            value = value[:LONGEST_VALUE_SHOWN] + "..."
+        name = "".join(c if c.isprintable() else repr(c)[1:-1] for c in field_name)
+        super().__init__(f"{name}: got {value}; allowed: {allowed}")
 
 
 class Refused(Exception):
@@ -72,11 +82,25 @@ def text(pattern: str, allowed: str) -> Reader[str]:
     """Read a text that the whole pattern matches."""
 
     def read(value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, flags=re.ASCII):
             raise Refused(allowed)
         return value
 
     return read
+
+
+def cidr(value: object) -> str:
+    """Read an IPv4 block by its first address."""
+    allowed = "an IPv4 CIDR block such as 10.0.0.0/16"
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9.]+/[0-9]{1,2}", value):
+        raise Refused(allowed)
+    try:
+        block = ip_network(value, strict=False)
+    except ValueError:
+        raise Refused(allowed) from None
+    if str(block) != value:
+        raise Refused(f"the block's first address: {block}")
+    return value
 
 
 def boolean(value: object) -> bool:
@@ -156,16 +180,24 @@ def nested(kind: type[Value]) -> Reader[Value]:
 
 
 def tags(value: object) -> Mapping[str, str]:
-    """Read tags. Source: AWS tagging guide, "Tag naming limits": 128 characters a key, 256 a value."""
-    if not isinstance(value, Mapping):
-        raise Refused("an object of texts")
+    """Read tags.
+
+    Source: AWS tagging guide, "Tag naming limits and requirements". Of 50 tags on a resource, some are the
+    deployment's own and CloudFormation's.
+    """
+    if not isinstance(value, Mapping) or len(value) > 40:
+        raise Refused("an object of at most 40 texts")
     for key, item in value.items():
         well_formed = (
-            isinstance(key, str) and isinstance(item, str) and 0 < len(key) <= 128 and len(item) <= 256
+            isinstance(key, str)
+            and isinstance(item, str)
+            and re.fullmatch(r"[\w .:/=+@-]{1,128}", key)
+            and re.fullmatch(r"[\w .:/=+@-]{0,256}", item)
         )
-        if not well_formed or key.lower().startswith("aws:"):
+        if not well_formed or key.lower().startswith(("aws:", f"{PRODUCT}:")):
             raise Refused(
-                'keys of 1 to 128 characters, not starting with "aws:"; values up to 256 characters'
+                f'keys of 1 to 128 characters, not starting with "aws:" or "{PRODUCT}:", and values of up to'
+                " 256, of letters, digits, spaces and . : / = + - @ _"
             )
     return MappingProxyType(dict(value))
 

@@ -241,7 +241,7 @@ def test_the_parameters_are_what_the_runtimes_settings_read(local):
 
 
 def test_further_prefixes_of_the_configuration_are_allowed_besides_the_data_bucket(stack):
-    tenants = {"clinic": {"allowed_prefixes": ["s3://clinic-scans/a/"], "callers": ["someone"]}}
+    tenants = {"clinic": {"allowed_prefixes": ["s3://clinic-scans/a/"], "callers": ["arn:aws:iam::1:role/clinic"]}}
     template = stack("dev", "data", allowed_prefixes=["s3://shared-scans/"], tenants=tenants)
 
     own, shared, of_a_tenant = template.parameter_text(Parameter.ALLOWED_PREFIXES).split(",")
