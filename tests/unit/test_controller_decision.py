@@ -70,10 +70,10 @@ def test_an_empty_fleet_counts_as_one_slot_so_that_it_can_scale_out():
     assert decide(pool(waiting=3))[Metric.BACKLOG_PER_SLOT] == 3
 
 
-def test_booting_slots_share_the_backlog_so_that_nobody_launches_twice():
+def test_booting_slots_share_no_backlog_because_step_scaling_leaves_them_out_too():
     facts = pool(instance("i-1"), agent("i-1", busy=1), instance("i-2", "Pending:Wait"), waiting=4)
 
-    assert decide(facts)[Metric.BACKLOG_PER_SLOT] == 2
+    assert decide(facts)[Metric.BACKLOG_PER_SLOT] == 4
 
 
 def test_a_fleet_without_a_built_image_asks_for_no_machine_but_shows_its_backlog():

@@ -17,9 +17,7 @@ def decide(facts: PoolFacts) -> dict[Metric, float]:
     return {
         Metric.BACKLOG: facts.waiting,
         Metric.IN_FLIGHT: facts.in_flight,
-        Metric.BACKLOG_PER_SLOT: 0.0
-        if facts.is_blocked
-        else backlog_per_slot(facts.waiting, in_service + booting),
+        Metric.BACKLOG_PER_SLOT: 0.0 if facts.is_blocked else backlog_per_slot(facts.waiting, in_service),
         Metric.SLOTS_IN_SERVICE: in_service,
         Metric.SLOTS_BOOTING: booting,
         Metric.SLOTS_BUSY: slots_busy(facts.agents),
