@@ -192,6 +192,32 @@ LAUNCH_HOOK = "agent-ready"
 TERMINATE_HOOK = "drain"
 """Lifecycle hook: the agent completes it once its jobs have ended or were handed back."""
 
+# --- A Windows machine of a fleet --------------------------------------------------------------------------
+
+
+class WindowsPath(StrEnum):
+    """Where things lie on a Windows machine; the image is built with these, user-data and the agent use them."""
+
+    HOME = r"C:\Program Files\Scanfleet"
+    """What is installed; only administrators may write here."""
+    PYTHON = r"C:\Program Files\Scanfleet\python"
+    """The agent's own Python, with the agent and its packages in its site-packages (no virtual environment: its
+    launcher would stand between the service manager and the agent)."""
+    BUNDLE_MARK = r"C:\Program Files\Scanfleet\installed-bundle.txt"
+    """Two lines: the SHA-256 of the installed wheelhouse, and of the installed agent. Written last."""
+    STATE = r"C:\ProgramData\Scanfleet"
+    ENVIRONMENT_FILE = r"C:\ProgramData\Scanfleet\agent.env"
+    """KEY=VALUE lines: the agent's environment, written at each boot."""
+    LOGS = r"C:\ProgramData\Scanfleet\logs"
+    """agent.jsonl, jobs.jsonl and userdata.jsonl, which the CloudWatch agent follows."""
+    MEDIT_RELEASES = r"C:\Program Files\Scanfleet\medit"
+    """One folder per release, named by its version."""
+
+
+AGENT_SERVICE = "ScanfleetAgent"
+"""The Windows service's name."""
+
+
 # --- S3 layout ---------------------------------------------------------------------------------------------
 
 STAGING_PREFIX = "staging/"
