@@ -97,8 +97,8 @@ def test_an_instance_that_never_reports_stops_counting_after_the_launch_hooks_li
     just_before = pool(instance(age=LAUNCH_HOOK_TIMEOUT), waiting=5, slots=5)
     just_after = pool(instance(age=LAUNCH_HOOK_TIMEOUT + timedelta(seconds=1)), waiting=5, slots=5)
 
-    assert decide(just_before)[Metric.BACKLOG_PER_SLOT] == 1
-    assert decide(just_after)[Metric.BACKLOG_PER_SLOT] == 5
+    assert decide(just_before)[Metric.SLOTS_BOOTING] == 5
+    assert decide(just_after)[Metric.SLOTS_BOOTING] == 0
 
 
 def test_an_instance_of_unknown_age_was_launched_a_moment_ago():
