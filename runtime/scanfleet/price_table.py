@@ -2,7 +2,8 @@
 
 Source of the Linux prices and of the factors: EC2 On-Demand list prices as published by Vantage
 (instances.vantage.sh) on 2026-08-26 (g5, g6, gr6) and 2025-11-30 (g4dn's factors). Source of the licence:
-EC2 user guide, "Optimize CPUs for License-Included instances": Windows Server costs the same per vCPU hour everywhere.
+EC2 user guide, "Optimize CPUs for License-Included instances": Windows Server costs the same per
+vCPU hour everywhere.
 An operator with other prices sets them for the deployment (docs/controller.md).
 """
 
