@@ -51,7 +51,7 @@ class StackTemplate:
 
     def resources(self) -> Iterator[Resource]:
         """Return every resource."""
-        return (Resource(name, body) for name, body in self.body["Resources"].items())
+        return (Resource(name, body) for name, body in self.body.get("Resources", {}).items())
 
     def only(self, kind: str) -> Resource:
         """Return the one resource of a type."""

@@ -32,14 +32,11 @@ def context(repo_root: Path) -> Context:
 
 
 @pytest.fixture(scope="session")
-def stack(context: Context) -> Stacks:
-    """A stack's template by stage and stack id, as CloudFormation would get it.
-
-    Keyword arguments are settings that replace those of the stage: stack("dev", "fleet", pools={...}).
-    """
+def assembly(context: Context) -> Callable[..., Any]:
+    """A stage's synthesized app; keyword arguments are settings that replace those of the stage."""
 
     @cache
-    def assembly(stage: str, settings: str) -> Any:
+    def synthesized(stage: str, settings: str) -> Any:
         tree = json.loads(json.dumps(context["scanfleet"]))
         tree["stages"].setdefault(stage, {}).update(json.loads(settings))
         app = App(context=context | {"stage": stage, "scanfleet": tree}, analytics_reporting=False)
@@ -49,8 +46,18 @@ def stack(context: Context) -> Stacks:
         assert not manifest.get("missing"), "synth asked for something of an AWS account"
         return made
 
+    return lambda stage, **settings: synthesized(stage, json.dumps(settings, sort_keys=True))
+
+
+@pytest.fixture(scope="session")
+def stack(assembly: Callable[..., Any]) -> Stacks:
+    """A stack's template by stage and stack id, as CloudFormation would get it.
+
+    Keyword arguments are settings that replace those of the stage: stack("dev", "fleet", pools={...}).
+    """
+
     def template(stage: str, name: str, **settings: Any) -> StackTemplate:
-        made = assembly(stage, json.dumps(settings, sort_keys=True))
+        made = assembly(stage, **settings)
         return StackTemplate(made.get_stack_by_name(f"scanfleet-{stage}-{name}").template)
 
     return template
