@@ -62,18 +62,22 @@ def scanfleet_search(
     statistic: str,
     period: Duration = FIVE_MINUTES,
     fixed: Mapping[Dimension, str] | None = None,
+    without: Mapping[Dimension, str] | None = None,
 ) -> str:
     """Return a SEARCH expression: one line per value of the dimensions that `fixed` leaves open.
 
+    `without`: values that get no line.
     For dashboards only: alarms cannot use it. It finds metrics that got data within the last two weeks.
     Source: CloudWatch user guide, "CloudWatch search expression syntax".
     """
     _, wanted = METRIC_FACTS[metric]
-    unknown = set(fixed or {}) - set(wanted)
+    fixed, without = fixed or {}, without or {}
+    unknown = {*fixed, *without} - set(wanted)
     if unknown:
         raise ValueError(f"{metric} has the dimensions {tuple(wanted)}, not {tuple(unknown)}")
     schema = ",".join([f'"{metric_namespace(_stage(config_or_stage))}"', *(name.value for name in wanted)])
-    terms = [f'MetricName="{metric}"', *(f'{name}="{value}"' for name, value in (fixed or {}).items())]
+    terms = [f'MetricName="{metric}"', *(f'{name}="{value}"' for name, value in fixed.items())]
+    terms += [f'NOT {name}="{value}"' for name, value in without.items()]
     return f"SEARCH('{{{schema}}} {' '.join(terms)}', '{statistic}', {int(period.to_seconds())})"
 
 

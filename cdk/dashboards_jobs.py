@@ -1,0 +1,94 @@
+"""Jobs of all pools: how many, how they end, where their time goes, why they fail."""
+
+from aws_cdk.aws_cloudwatch import IMetric, IWidget
+
+from cdk.aws_metrics import oldest_message, visible_messages
+from cdk.config import DeploymentConfig
+from cdk.dashboards_parts import graph, heading, log_table, percentiles, search
+from cdk.queries import FAILURES, HANGS, LONGEST_WAITS
+from cdk.system import System
+from scanfleet.contract import Dimension, Metric
+
+HANG = {Dimension.FAILURE_CLASS: "hang"}
+
+
+def rows(system: System) -> list[list[IWidget]]:
+    """Return the dashboard's rows."""
+    config = system.config
+    return [
+        [heading("### How many jobs, and how they end")],
+        [
+            graph(
+                "Jobs that ended",
+                search(config, Metric.JOB_FINISHED, statistic="Sum"),
+                unit="jobs",
+                stacked=True,
+            ),
+            graph("Age of the oldest job", *_oldest(system), unit="seconds"),
+            graph("Dead letters", *_dead_letters(system), unit="messages", limit=(1, "dead-letters")),
+        ],
+        [heading("### Where their time goes")],
+        [
+            graph(
+                "Time in each state", *percentiles(config, Metric.STATE_DURATION), unit="seconds", width=12
+            ),
+            graph(
+                "Time in each stage of the program",
+                *percentiles(config, Metric.STAGE_DURATION),
+                unit="seconds",
+                width=12,
+            ),
+        ],
+        [
+            graph(
+                "Input fetched",
+                search(config, Metric.BYTES_DOWNLOADED, statistic="Sum"),
+                unit="bytes",
+                width=12,
+            ),
+            graph(
+                "Results published",
+                search(config, Metric.BYTES_PUBLISHED, statistic="Sum"),
+                unit="bytes",
+                width=12,
+            ),
+        ],
+        [heading("### What goes wrong")],
+        [
+            graph(
+                "Jobs that failed, by class",
+                search(config, Metric.JOB_FAILED, statistic="Sum"),
+                unit="jobs",
+                stacked=True,
+            ),
+            graph(
+                "Attempts that were retried, by class",
+                search(config, Metric.JOB_RETRIED, statistic="Sum"),
+                unit="attempts",
+                stacked=True,
+            ),
+            graph("Hangs", *hangs(config), unit="attempts", stacked=True),
+        ],
+        [log_table(config, FAILURES, width=12), log_table(config, HANGS, width=12)],
+        [log_table(config, LONGEST_WAITS)],
+    ]
+
+
+def hangs(config: DeploymentConfig) -> list[IMetric]:
+    """Return detected hangs: those that were retried and those that ended their job."""
+    return [
+        search(config, Metric.JOB_RETRIED, statistic="Sum", label="retried", fixed=HANG),
+        search(config, Metric.JOB_FAILED, statistic="Sum", label="job failed", fixed=HANG),
+    ]
+
+
+def _oldest(system: System) -> list[IMetric]:
+    return [
+        oldest_message(queue, label=f"{pool} {priority}")
+        for pool, queues in system.queues.items()
+        for priority, queue in queues.queues.items()
+    ]
+
+
+def _dead_letters(system: System) -> list[IMetric]:
+    return [visible_messages(queues.dead_letters, label=pool) for pool, queues in system.queues.items()]
