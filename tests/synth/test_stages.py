@@ -20,7 +20,7 @@ def own_names(resource: Resource) -> set[str]:
 
     Source: CloudFormation CLI user guide, "Resource type definition schema": primaryIdentifier.
     """
-    if not resource.kind.startswith("AWS::"):
+    if not resource.kind.startswith("AWS::") or resource.kind == "AWS::IAM::Policy":  # part of its role
         return set()
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource.kind).schema
     names = {path.removeprefix("/properties/") for path in schema["primaryIdentifier"]}
