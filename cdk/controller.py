@@ -1,0 +1,232 @@
+"""The fleet controller: a function that EventBridge Scheduler starts each minute, and what it may do."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aws_cdk import ArnFormat, Duration, Stack
+from aws_cdk.aws_iam import IRole, PolicyStatement, Role, ServicePrincipal
+from aws_cdk.aws_lambda import Function
+from aws_cdk.aws_scheduler import CfnSchedule
+from constructs import Construct
+
+from cdk.lambda_function import DependenciesLayer, scanfleet_function
+from cdk.system import System
+from scanfleet.contract import (
+    AGENTS_PARTITION,
+    CONTROLLER_PERIOD,
+    PRODUCT,
+    Alarm,
+    Component,
+    Env,
+    Parameter,
+    Pool,
+    alarm_name,
+    fleet_name,
+    function_name,
+    metric_namespace,
+    parameter_name,
+)
+
+HANDLER = "scanfleet.controller.entry.handler"
+MEMORY_MIB = 256
+"""Six SDK clients and their answers take about half of it; twice the memory costs twice."""
+TIMEOUT = CONTROLLER_PERIOD + timedelta(seconds=15)
+"""An invocation ends by itself within its minute; this is for one whose last sample meets silent services."""
+EVENT_AGE = Duration.minutes(1)
+"""A start that comes later than this is the next minute's: also the least that both services allow."""
+ROLLBACK_ALARMS = (Alarm.BOOT_FAILURES, Alarm.FAILURE_RATE, Alarm.HANG_RATE)
+"""What takes a rollout back."""
+_TAGGED = ("instance", "volume", "network-interface", "spot-instances-request")
+"""What a launch makes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlledFleet:
+    """One pool's machines, as the stack that makes them knows them. agent_role: what they run as."""
+
+    pool: Pool
+    launch_template_id: str
+    agent_role: IRole
+
+
+class Controller(Construct):
+    """Samples the queues, the agents and the machines of every fleet, and rolls images out.
+
+    One invocation at a time (reserved concurrency 1): two would publish each sample twice, and one process
+    keeps its connections. A start that fails is not tried again: the next one comes within a minute, and
+    silence has an alarm.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        system: System,
+        layer: DependenciesLayer,
+        fleets: Sequence[ControlledFleet],
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._system = system
+        self._stage = system.config.stage
+        self.function: Function = scanfleet_function(
+            self,
+            "Function",
+            config=system.config,
+            component=Component.CONTROLLER,
+            layer=layer,
+            handler=HANDLER,
+            environment=self._environment(fleets),
+            timeout=TIMEOUT,
+            memory_mib=MEMORY_MIB,
+            reserved_concurrency=1,
+            statements=(*self._read(fleets), *self._publish(), *self._roll_out(fleets)),
+        )
+        self.function.configure_async_invoke(max_event_age=EVENT_AGE, retry_attempts=0)
+        self._schedule()
+
+    def _environment(self, fleets: Sequence[ControlledFleet]) -> dict[str, str]:
+        whole = self._system.environment(self)
+        return {
+            **{name: whole[name] for name in (Env.STAGE, Env.JOB_TABLE, Env.QUEUES)},
+            Env.FLEETS: json.dumps({fleet.pool.value: self._settings(fleet.pool) for fleet in fleets}),
+        }
+
+    def _settings(self, pool: Pool) -> Mapping[str, object]:
+        return {
+            "group": fleet_name(self._stage, pool),
+            "slots": self._system.config.pools[pool].slots_per_instance,
+            "rollback_alarms": [alarm_name(self._stage, alarm, pool) for alarm in ROLLBACK_ALARMS],
+        }
+
+    # --- What it may do ------------------------------------------------------------------------------------
+
+    def _read(self, fleets: Sequence[ControlledFleet]) -> list[PolicyStatement]:
+        queues = [queue for fleet in fleets for queue in self._system.queues[fleet.pool].queues.values()]
+        return [
+            PolicyStatement(actions=["sqs:GetQueueAttributes"], resources=[q.queue_arn for q in queues]),
+            PolicyStatement(
+                actions=["dynamodb:Query"],
+                resources=[self._system.jobs.table.table_arn],
+                conditions={"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]}},
+            ),
+            *self._read_key(),
+            PolicyStatement(
+                actions=["ssm:GetParameter", "ssm:GetParameters"],
+                resources=[
+                    self._arn("ssm", "parameter", parameter_name(self._stage, Parameter.AMI_WINDOWS_GPU)[1:])
+                ],
+            ),
+            PolicyStatement(
+                # These take no resource. Source: service authorization reference, EC2 and EC2 Auto Scaling.
+                actions=[
+                    "autoscaling:DescribeAutoScalingGroups",
+                    "autoscaling:DescribeInstanceRefreshes",
+                    "autoscaling:DescribeWarmPool",
+                    "ec2:DescribeInstances",
+                    "ec2:DescribeLaunchTemplateVersions",
+                ],
+                resources=["*"],
+            ),
+        ]
+
+    def _read_key(self) -> list[PolicyStatement]:
+        key = self._system.jobs.table.encryption_key
+        return [PolicyStatement(actions=["kms:Decrypt"], resources=[key.key_arn])] if key else []
+
+    def _publish(self) -> list[PolicyStatement]:
+        return [
+            PolicyStatement(  # takes no resource; the namespace is the limit
+                actions=["cloudwatch:PutMetricData"],
+                resources=["*"],
+                conditions={"StringEquals": {"cloudwatch:namespace": metric_namespace(self._stage)}},
+            )
+        ]
+
+    def _roll_out(self, fleets: Sequence[ControlledFleet]) -> list[PolicyStatement]:
+        """Return what starting a refresh to another configuration takes: AWS checks that we may launch it.
+
+        Source: EC2 Auto Scaling guide, "Control Amazon EC2 launch template usage in Auto Scaling groups".
+        """
+        templates = [
+            self._arn("ec2", "launch-template", fleet.launch_template_id, separator="/") for fleet in fleets
+        ]
+        groups = [
+            self._arn(
+                "autoscaling", "autoScalingGroup", f"*:autoScalingGroupName/{fleet_name(self._stage, f.pool)}"
+            )
+            for f in fleets
+        ]
+        alarms = [
+            self._arn("cloudwatch", "alarm", alarm_name(self._stage, alarm, fleet.pool))
+            for fleet in fleets
+            for alarm in ROLLBACK_ALARMS
+        ]
+        return [
+            PolicyStatement(actions=["autoscaling:StartInstanceRefresh"], resources=groups),
+            PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=alarms),
+            PolicyStatement(actions=["ec2:CreateLaunchTemplateVersion"], resources=templates),
+            # Whatever is launched comes from these templates; machines and volumes have no id before that.
+            PolicyStatement(
+                actions=["ec2:RunInstances"],
+                resources=self._launched(),
+                conditions={"ArnEquals": {"ec2:LaunchTemplate": templates}},
+            ),
+            PolicyStatement(
+                actions=["ec2:CreateTags"],
+                resources=[self._arn("ec2", kind, "*", separator="/") for kind in _TAGGED],
+                conditions={"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+            ),
+            PolicyStatement(
+                actions=["iam:PassRole"],
+                resources=[fleet.agent_role.role_arn for fleet in fleets],
+                conditions={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            ),
+        ]
+
+    def _launched(self) -> list[str]:
+        kinds = (*_TAGGED, "launch-template", "subnet", "security-group")
+        image = Stack.of(self).format_arn(service="ec2", account="", resource="image", resource_name="*")
+        return [*(self._arn("ec2", kind, "*", separator="/") for kind in kinds), image]
+
+    def _arn(self, service: str, resource: str, name: str, *, separator: str = ":") -> str:
+        by_slash = separator == "/" or service == "ssm"
+        return Stack.of(self).format_arn(
+            service=service,
+            resource=resource,
+            resource_name=name,
+            arn_format=ArnFormat.SLASH_RESOURCE_NAME if by_slash else ArnFormat.COLON_RESOURCE_NAME,
+        )
+
+    # --- When it runs --------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        stack = Stack.of(self)
+        role = Role(
+            self,
+            "SchedulerRole",
+            assumed_by=ServicePrincipal(
+                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
+            ),
+        )
+        role.add_to_policy(
+            PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.function.function_arn])
+        )
+        minutes = int(CONTROLLER_PERIOD.total_seconds() // 60)
+        CfnSchedule(
+            self,
+            "Schedule",
+            name=function_name(self._stage, Component.CONTROLLER),
+            description=f"{PRODUCT} {self._stage}: starts the fleet controller",
+            schedule_expression=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
+            flexible_time_window=CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=CfnSchedule.TargetProperty(
+                arn=self.function.function_arn,
+                role_arn=role.role_arn,
+                retry_policy=CfnSchedule.RetryPolicyProperty(
+                    maximum_event_age_in_seconds=int(EVENT_AGE.to_seconds()), maximum_retry_attempts=0
+                ),
+            ),
+        )
