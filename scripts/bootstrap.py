@@ -3,6 +3,7 @@
     .venv/            Scanfleet, its tools and the pinned packages of requirements.txt
     .venv-emulator/   the AWS emulator, which pins botocore and so cannot share that environment
     node_modules/     the AWS CDK command line, from package-lock.json
+    build/lambda/     the Lambda functions' packages, from requirements-lambda.txt
     .venv/bin/node    a link to the Node.js that runs it: the machine's own from version 22 on, else the one
                       that requirements.txt brings
 
@@ -40,6 +41,7 @@ VENV = ROOT / ".venv"
 EMULATOR_VENV = ROOT / ".venv-emulator"
 NODE_MODULES = ROOT / "node_modules"
 NODE_LINK = VENV / "bin" / "node"
+LAMBDA = ROOT / "build" / "lambda"
 
 
 class SetupError(Exception):
@@ -168,6 +170,11 @@ def install_emulator() -> None:
     )
 
 
+def build_lambda_layers() -> None:
+    """Build the zip files of the functions' packages."""
+    call([VENV / "bin" / "python", "-m", "cdk.lambda_layer"], what="building the functions' packages")
+
+
 # --- Node.js and the CDK command line ----------------------------------------------------------------------
 
 
@@ -233,6 +240,16 @@ def steps() -> tuple[tuple[Step, ...], ...]:
             stamp=NODE_MODULES / "scanfleet.stamp",
             present=(NODE_MODULES / "aws-cdk" / "bin" / "cdk",),
             install=install_cdk,
+        ),
+        Step(
+            name="packages of Lambda functions into build/lambda",
+            inputs=(
+                ROOT / "requirements-lambda.txt",
+                *(ROOT / "cdk" / f"lambda_{n}.py" for n in ("layer", "zip")),
+            ),
+            stamp=LAMBDA / "packages.stamp",
+            present=(LAMBDA / "layer.zip", LAMBDA / "layer-host.zip"),
+            install=build_lambda_layers,
         ),
     )
     side = Step(
