@@ -14,6 +14,7 @@ from botocore.credentials import Credentials
 from scanfleet.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -81,6 +82,16 @@ def build_heartbeat_clients(*, session: boto3.Session | None = None) -> Heartbea
     return HeartbeatClients(
         sqs=session.client("sqs", config=config), dynamodb=session.client("dynamodb", config=config)
     )
+
+
+def build_autoscaling_client(region: str, *, session: boto3.Session | None = None) -> "AutoScalingClient":
+    """Return the client by which an instance speaks about itself; it gives up soon, its callers try again."""
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=CONNECT_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    return (session or boto3.Session()).client("autoscaling", region_name=region, config=config)
 
 
 def _s3_client(session: boto3.Session, max_connections: int) -> "S3Client":

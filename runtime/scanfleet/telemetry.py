@@ -67,15 +67,33 @@ class JsonFormatter(logging.Formatter):
         return {"_aws": metadata, **carried["values"]}
 
 
-def configure_logging(component: Component, level: str, *, stage: str, stream: TextIO | None = None) -> None:
+def configure_logging(
+    component: Component,
+    level: str,
+    *,
+    stage: str,
+    stream: TextIO | None = None,
+    files: Mapping[Component, logging.Handler] | None = None,
+) -> None:
     """Send this process's log records to `stream` (standard error by default) as JSON lines.
 
-    Metrics that they carry go to the stage's namespace.
+    Metrics that they carry go to the stage's namespace. files: more places, each with the component that its
+    lines name. A process without a console, such as a Windows service, has no standard error.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(component, stage=stage))
+    handlers: list[logging.Handler] = []
+    for name, handler in (files or {}).items():
+        handler.setFormatter(JsonFormatter(name, stage=stage))
+        handlers.append(handler)
+    console: TextIO | None = stream or sys.stderr
+    if console is not None:
+        on_console = logging.StreamHandler(console)
+        on_console.setFormatter(JsonFormatter(component, stage=stage))
+        handlers.append(on_console)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    for replaced in root.handlers:
+        if isinstance(replaced, logging.FileHandler):
+            replaced.close()
+    root.handlers[:] = handlers
     root.setLevel(level)
     # botocore's own INFO lines say which credentials it found, for every client.
     logging.getLogger("botocore").setLevel(max(logging.WARNING, root.level))

@@ -60,6 +60,7 @@ class Worker:
         self._is_on_hold = False
         self._listeners: list[Callable[[], None]] = []
         self._hand_back_at: float | None = None
+        self._drain_reason = ""
         self._stopping = threading.Event()
         self._handing_back = threading.Event()
         self._ended = threading.Event()
@@ -88,13 +89,14 @@ class Worker:
         for request in requests:
             request.set(StopReason.AGENT_STOPPING)
 
-    def drain(self, grace: timedelta) -> None:
+    def drain(self, grace: timedelta, *, reason: str = "") -> None:
         """Take nothing new; `run` lets the running jobs finish within `grace`, then hands them back.
 
-        Returns at once. Of several drains the one that ends first counts.
+        Returns at once. Of several drains the one that ends first counts. reason: for the health check.
         """
         hand_back_at = time.monotonic() + grace.total_seconds()
         with self._changed:
+            self._drain_reason = self._drain_reason or reason
             if self._hand_back_at is None or hand_back_at < self._hand_back_at:
                 self._hand_back_at = hand_back_at
             self._stopping.set()
@@ -126,7 +128,9 @@ class Worker:
         """Return why this agent takes no work now, or None when it does or stands by."""
         if self._handing_back.is_set():
             return "the agent is stopping"
-        return "the agent is draining" if self._stopping.is_set() else self._problem
+        if self._stopping.is_set():
+            return f"the agent is draining: {self._drain_reason}".removesuffix(": ")
+        return self._problem
 
     def report(self) -> AgentReport:
         """Return what this agent does now."""
