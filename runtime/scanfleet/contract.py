@@ -196,13 +196,13 @@ TERMINATE_HOOK = "drain"
 
 
 class WindowsPath(StrEnum):
-    """Where things lie on a Windows machine: the image is built with these, the boot and the agent use them."""
+    """Where things lie on a Windows machine: images are built with these, the boot and the agent use them."""
 
     HOME = r"C:\Program Files\Scanfleet"
     """What is installed; only administrators may write here."""
     PYTHON = r"C:\Program Files\Scanfleet\python"
-    """The agent's own Python, with the agent and its packages in its site-packages. No virtual environment: its
-    launcher would stand between the service manager and the agent."""
+    """The agent's own Python, with the agent and its packages in its site-packages. No virtual environment:
+    its launcher would stand between the service manager and the agent."""
     BUNDLE_MARK = r"C:\Program Files\Scanfleet\installed-bundle.txt"
     """Two lines: the SHA-256 of the installed wheelhouse, and of the installed agent. Written last."""
     STATE = r"C:\ProgramData\Scanfleet"
