@@ -15,6 +15,7 @@ from cdk.config_conflicts import refuse_conflicts
 from cdk.config_readers import (
     ConfigError,
     Refused,
+    amount,
     boolean,
     choice,
     did_you_mean,
@@ -103,6 +104,14 @@ class DeploymentConfig:
     log_retention_days: int = setting(one_from(LOG_RETENTION_DAYS), default=90)
     monthly_budget_usd: int | None = setting(optional(whole(1, 10_000_000, "US dollars")), default=None)
     """Alarms at 80 % and 100 % of it, and when the forecast exceeds it. Counts what has the stage's tag."""
+    hourly_prices_usd: Mapping[str, float] = setting(
+        object_of(
+            text(r"[a-z0-9-]+\.[a-z0-9]+", "an instance type such as g4dn.xlarge"),
+            amount(0.001, 1000, "US dollars"),
+        ),
+        default_factory=dict,
+    )
+    """What an hour of an instance type costs you, instead of its list price: for FleetCostPerHour."""
     retain_data: bool = setting(boolean, default=True)
     """Table and buckets outlive their stack and refuse deletion. Only the local stage may switch it off."""
     customer_managed_key: bool = setting(boolean, default=False)

@@ -122,6 +122,17 @@ def whole(lowest: int, highest: int, unit: str = "") -> Reader[int]:
     return read
 
 
+def amount(lowest: float, highest: float, unit: str) -> Reader[float]:
+    """Read a number from `lowest` to `highest`, both included."""
+
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+            raise Refused(f"a number of {unit} from {lowest} to {highest}")
+        return float(value)
+
+    return read
+
+
 def one_from(choices: Iterable[Value], noun: str = "one") -> Reader[Value]:
     """Read one of these values."""
     allowed = tuple(choices)

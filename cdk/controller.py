@@ -91,6 +91,7 @@ class Controller(Construct):
         whole = self._system.environment(self)
         return {
             **{name: whole[name] for name in (Env.STAGE, Env.JOB_TABLE, Env.QUEUES)},
+            Env.HOURLY_PRICES: json.dumps(dict(self._system.config.hourly_prices_usd)),
             Env.FLEETS: json.dumps({fleet.pool.value: self._settings(fleet.pool) for fleet in fleets}),
         }
 

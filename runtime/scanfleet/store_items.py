@@ -22,7 +22,6 @@ ACTIVE = "ACTIVE"
 """Value of the active index's partition: one small partition, since finished jobs leave it."""
 
 
-
 def job_key(job_id: str) -> Key:
     """Return the primary key of a job's record."""
     return {TableKey.PARTITION: {"S": f"JOB#{job_id}"}, TableKey.SORT: {"S": "JOB"}}

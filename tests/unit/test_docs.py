@@ -7,7 +7,14 @@ import pytest
 
 from scanfleet.contract import METRIC_FACTS, Metric
 from scanfleet.jobs import RETRY_RULES, FailureClass, JobState
-from scanfleet.settings import ENV_PREFIX, AgentSettings, ApiSettings, ClientSettings, SystemSettings
+from scanfleet.settings import (
+    ENV_PREFIX,
+    AgentSettings,
+    ApiSettings,
+    ClientSettings,
+    ControllerSettings,
+    SystemSettings,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -18,7 +25,7 @@ def page(name: str) -> str:
 
 
 def settings() -> set[str]:
-    kinds = (SystemSettings, AgentSettings, ApiSettings, ClientSettings)
+    kinds = (SystemSettings, AgentSettings, ApiSettings, ClientSettings, ControllerSettings)
     return {ENV_PREFIX + name.upper() for kind in kinds for name in kind.model_fields}
 
 

@@ -7,7 +7,14 @@ import pytest
 from scanfleet import contract
 from scanfleet.contract import Env, Pool, Priority
 from scanfleet.errors import ConfigurationError
-from scanfleet.settings import ENV_PREFIX, AgentSettings, ApiSettings, ClientSettings, load
+from scanfleet.settings import (
+    ENV_PREFIX,
+    AgentSettings,
+    ApiSettings,
+    ClientSettings,
+    ControllerSettings,
+    load,
+)
 
 COMPLETE = {
     "SCANFLEET_JOB_TABLE": "jobs",
@@ -86,7 +93,8 @@ def test_the_client_needs_no_environment(monkeypatch):
 
 
 def test_every_shared_variable_is_a_setting():
-    names = {ENV_PREFIX + name.upper() for kind in (AgentSettings, ApiSettings) for name in kind.model_fields}
+    kinds = (AgentSettings, ApiSettings, ControllerSettings)
+    names = {ENV_PREFIX + name.upper() for kind in kinds for name in kind.model_fields}
 
     assert set(Env) <= names
 
