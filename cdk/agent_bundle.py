@@ -1,16 +1,32 @@
 """The agent as machines install it: two content-addressed files in the bootstrap bucket.
 
     source       scanfleet-<version>-py3-none-any.whl: our own package, made at synth from runtime/
-    wheelhouse   agent-wheels.zip: every package that it needs on Windows, and their lock, made by `make setup`
+    wheelhouse   agent-wheels.zip: every package that it needs on Windows, and their lock (agent_wheels.py)
 
-A new agent uploads some 200 kB, since the wheelhouse changes with requirements-agent.txt only. Whoever needs the
-bundle makes one in its own stack: equal content has one key, so no stack refers to another's.
+A new agent uploads a few hundred kB, because the wheelhouse changes with requirements-agent.txt only. Whoever
+needs the bundle makes one in its own stack: equal content has one key, so no stack refers to another's.
 """
 
+import base64
+import hashlib
+import os
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZIP_DEFLATED
 
+from aws_cdk import AssetHashType, Stage
 from aws_cdk.aws_iam import IGrantable
+from aws_cdk.aws_s3_assets import Asset
 from constructs import Construct
+
+from cdk.agent_wheels import BUILD, ROOT, digest_file, wheelhouse, write_archive
+from cdk.config import ConfigError
+from scanfleet.contract import PRODUCT
+
+SOURCE = ROOT / "runtime" / PRODUCT
+WHEELHOUSE_NAME = "agent-wheels.zip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +47,98 @@ class BundlePart:
 
 
 class AgentBundle(Construct):
-    """The files in S3. Raises BundleMissing while `make setup` has not made the wheelhouse."""
-
-    source: BundlePart
-    wheelhouse: BundlePart
+    """The files in S3. Raises ConfigError while `make setup` has not made the wheelhouse."""
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
+        self._assets: list[Asset] = []
+        wheel = agent_wheel()
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        self.source = self._part("Source", wheel, digest=digest, file_name=wheel.name)
+        archive, digest = built_wheelhouse()
+        self.wheelhouse = self._part("Wheelhouse", archive, digest=digest, file_name=WHEELHOUSE_NAME)
 
     def grant_read(self, grantee: IGrantable) -> None:
         """Let the grantee read these two objects and no others."""
+        for asset in self._assets:
+            asset.bucket.grant_read(grantee, asset.s3_object_key)
+
+    def _part(self, construct_id: str, path: Path, *, digest: str, file_name: str) -> BundlePart:
+        self._link_into_output(path, digest)
+        # The digest is the asset's name, so the CDK need not read the file to find one.
+        asset = Asset(
+            self, construct_id, path=str(path), asset_hash=digest, asset_hash_type=AssetHashType.CUSTOM
+        )
+        self._assets.append(asset)
+        return BundlePart(
+            bucket_name=asset.s3_bucket_name,
+            object_key=asset.s3_object_key,
+            sha256=digest,
+            file_name=file_name,
+        )
+
+    def _link_into_output(self, path: Path, digest: str) -> None:
+        """Leave the asset in the output under the name that the CDK gives it: it then copies no 80 MB.
+
+        Where the file system cannot link, the CDK copies. Source: aws-cdk-lib, core/lib/asset-staging.ts.
+        """
+        hashed = hashlib.sha256(digest.encode()).hexdigest()
+        stage = Stage.of(self)
+        assert stage is not None, "every construct of an app has a stage"
+        try:
+            os.link(path, Path(stage.asset_outdir, f"asset.{hashed}{path.suffix}"))
+        except OSError:
+            return
+
+
+def built_wheelhouse() -> tuple[Path, str]:
+    """Return the zip of the present lock, and its digest. Raises ConfigError when there is none."""
+    archive = wheelhouse()
+    digest = digest_file(archive)
+    if not (archive.is_file() and digest.is_file()):
+        raise ConfigError(
+            field_name=str(archive.relative_to(ROOT)),
+            got="no such file",
+            allowed="the agent's packages, which `make setup` collects",
+        )
+    return archive, digest.read_text().strip()
+
+
+def agent_wheel(folder: Path = BUILD) -> Path:
+    """Return our package as a wheel in `folder`; equal sources make equal bytes.
+
+    Source: Python packaging user guide, "Binary distribution format".
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    entries = [(p.relative_to(SOURCE.parent).as_posix(), p.read_bytes()) for p in _source_files()]
+    information = f"{PRODUCT}-{project['version']}.dist-info"
+    entries += [(f"{information}/{name}", text.encode()) for name, text in _metadata(project)]
+    listed = [f"{name},sha256={_record_hash(content)},{len(content)}" for name, content in entries]
+    record = "\n".join([*sorted(listed), f"{information}/RECORD,,", ""])
+    entries.append((f"{information}/RECORD", record.encode()))
+    # One folder a content: a synth never changes a file under another synth's link.
+    place = folder / hashlib.sha256(record.encode()).hexdigest()[:16]
+    wheel = place / f"{PRODUCT}-{project['version']}-py3-none-any.whl"
+    if not wheel.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        write_archive(wheel, entries, compression=ZIP_DEFLATED)
+    return wheel
+
+
+def _source_files() -> Iterator[Path]:
+    for path in sorted(SOURCE.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def _metadata(project: dict[str, object]) -> Iterator[tuple[str, str]]:
+    yield "WHEEL", "Wheel-Version: 1.0\nGenerator: scanfleet\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    dependencies = project["dependencies"]
+    assert isinstance(dependencies, list)
+    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
+    lines += [f"Requires-Python: {project['requires-python']}"]
+    yield "METADATA", "\n".join([*lines, *(f"Requires-Dist: {name}" for name in dependencies), ""])
+
+
+def _record_hash(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

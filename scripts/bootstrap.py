@@ -4,6 +4,7 @@
     .venv-emulator/   the AWS emulator, which pins botocore and so cannot share that environment
     node_modules/     the AWS CDK command line, from package-lock.json
     build/lambda/     the Lambda functions' packages, from requirements-lambda.txt
+    build/agent/      the agent's packages for Windows, from requirements-agent.txt
     .venv/bin/node    a link to the Node.js that runs it: the machine's own from version 22 on, else the one
                       that requirements.txt brings
 
@@ -42,6 +43,7 @@ EMULATOR_VENV = ROOT / ".venv-emulator"
 NODE_MODULES = ROOT / "node_modules"
 NODE_LINK = VENV / "bin" / "node"
 LAMBDA = ROOT / "build" / "lambda"
+AGENT = ROOT / "build" / "agent"
 
 
 class SetupError(Exception):
@@ -175,6 +177,11 @@ def build_lambda_layers() -> None:
     call([VENV / "bin" / "python", "-m", "cdk.lambda_layer"], what="building the functions' packages")
 
 
+def collect_agent_wheels() -> None:
+    """Collect what the agent installs on Windows."""
+    call([EMULATOR_VENV / "bin" / "python", "-m", "cdk.agent_wheels"], what="collecting the agent's packages")
+
+
 # --- Node.js and the CDK command line ----------------------------------------------------------------------
 
 
@@ -259,7 +266,15 @@ def steps() -> tuple[tuple[Step, ...], ...]:
         present=(EMULATOR_VENV / "bin" / "ministack",),
         install=install_emulator,
     )
-    return main, (side,)
+    # Beside the others, with that environment's pip: 80 MB that only machines of a fleet install.
+    wheels = Step(
+        name="the agent's packages for Windows into build/agent",
+        inputs=(ROOT / "requirements-agent.txt", ROOT / "cdk" / "agent_wheels.py"),
+        stamp=AGENT / "wheels.stamp",
+        present=(AGENT,),
+        install=collect_agent_wheels,
+    )
+    return main, (side, wheels)
 
 
 @contextmanager
