@@ -1,11 +1,11 @@
 """List prices, pinned: what an hour of each allowed instance type costs. `prices.py` reads them.
 
 Source of the Linux prices and of the factors: EC2 On-Demand list prices as published by Vantage
-(instances.vantage.sh) on 2026-08-26 (g5, g6, gr6) and 2025-11-30 (g4dn.12xlarge and g4dn's factors); the other
+(instances.vantage.sh) on 2026-08-26 (g5, g6, gr6) and 2025-11-30 (g4dn.12xlarge, g4dn's factors); the other
 sizes of g4dn are AWS's list prices since 2019, of which xlarge and 2xlarge were compared with a public table
 (docs/unproven.md: how to compare the rest). Source of the licence: EC2 user guide, "Optimize CPUs for
-License-Included instances": Windows Server costs the same per vCPU hour everywhere. An operator with other prices
-sets them for the deployment (docs/controller.md).
+License-Included instances": Windows Server costs the same per vCPU hour everywhere. An operator with other
+prices sets them for the deployment (docs/controller.md).
 """
 
 AS_OF = "2026-08-26"
