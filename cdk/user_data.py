@@ -22,4 +22,4 @@ def windows_user_data(
     `environment` is what the agent finds in its environment (`System.environment` and what the pool adds); values
     may hold tokens. docs/boot.md tells the steps.
     """
-    raise NotImplementedError
+    return UserData.custom("<powershell>throw 'the boot script is not written yet'</powershell>")
