@@ -30,8 +30,8 @@ def build(app: App) -> DeploymentConfig:
     if not app.node.try_get_context("data_only"):
         network = NetworkStack(app, "Network", config=config).network
         ImageStack(app, "Image", config=config, network=network, system=system)
-        ApiStack(app, "Api", config=config, network=network, system=system)
-        FleetStack(app, "Fleet", config=config, network=network, system=system)
+        agents = ApiStack(app, "Api", config=config, network=network, system=system).agents_target_group
+        FleetStack(app, "Fleet", config=config, network=network, system=system, agents=agents)
         MonitoringStack(app, "Monitoring", config=config, system=system)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)

@@ -1,15 +1,21 @@
 """The pools' machines and what scales them."""
 
+from aws_cdk.aws_elasticloadbalancingv2 import ITargetGroup
 from constructs import Construct
 
+from cdk.agent_bundle import AgentBundle
 from cdk.base_stack import BaseStack
 from cdk.config import DeploymentConfig
+from cdk.controller import ControlledFleet, Controller
+from cdk.fleet import IMAGES, Fleet
+from cdk.lambda_function import DependenciesLayer
 from cdk.network import Network
 from cdk.system import System
+from scanfleet.contract import Pool
 
 
 class FleetStack(BaseStack):
-    """The pools' machines and what scales them."""
+    """One fleet for each pool that has machines on AWS, and the controller that watches them all."""
 
     def __init__(
         self,
@@ -19,5 +25,35 @@ class FleetStack(BaseStack):
         config: DeploymentConfig,
         network: Network,
         system: System,
+        agents: ITargetGroup,
     ) -> None:
         super().__init__(scope, construct_id, config=config, contains="the machines")
+        bundle = AgentBundle(self, "AgentBundle")
+        self.fleets = {
+            pool: Fleet(
+                self,
+                _FLEET_IDS[pool],
+                config=config,
+                pool=pool,
+                network=network,
+                system=system,
+                bundle=bundle,
+                target_group=agents.target_group_arn,
+            )
+            for pool in config.pools
+            if pool in IMAGES
+        }
+        Controller(
+            self,
+            "Controller",
+            system=system,
+            layer=DependenciesLayer(self, "Packages", config=config),
+            fleets=[
+                ControlledFleet(pool=pool, launch_template_id=fleet.template.id, agent_role=fleet.role)
+                for pool, fleet in self.fleets.items()
+            ],
+        )
+
+
+_FLEET_IDS = {Pool.WINDOWS_GPU: "WindowsGpuFleet"}
+"""Written out, because construct IDs are permanent."""

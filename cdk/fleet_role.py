@@ -1,0 +1,223 @@
+"""What the machines of one pool may do, written out action by action. docs/security.md has it as a table."""
+
+from urllib.parse import urlsplit
+
+from aws_cdk import ArnFormat, Stack
+from aws_cdk.aws_iam import InstanceProfile, Role, ServicePrincipal
+from constructs import Construct
+
+from cdk.grants import allow
+from cdk.system import System
+from scanfleet.contract import (
+    AGENTS_PARTITION,
+    DATA_PARAMETERS,
+    LOGS_PREFIX,
+    MANIFESTS_PREFIX,
+    RELEASE_OBJECTS_PREFIX,
+    RELEASES_PREFIX,
+    STAGING_PREFIX,
+    Component,
+    Parameter,
+    Pool,
+    fleet_name,
+    log_group_name,
+    parameter_name,
+)
+
+WRITTEN_GROUPS = (Component.AGENT, Component.JOBS, Component.PROCESSOR, Component.USERDATA)
+READ_PARAMETERS = (*DATA_PARAMETERS, Parameter.MEDIT_RELEASE)
+
+_READ = ("s3:GetObject",)
+_WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
+_OBJECTS = "objects under a prefix come and go"
+
+
+class AgentRole(Construct):
+    """The role of a pool's instances, and its instance profile.
+
+    They work on jobs and files, and on their own membership in their own group. They cannot launch or end
+    machines, send jobs, or delete what is published; of the job table they delete agents' reports only.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, system: System, pool: Pool) -> None:
+        super().__init__(scope, construct_id)
+        self._system, self._pool = system, pool
+        self._stack, self._stage = Stack.of(self), system.config.stage
+        self.role = Role(
+            self,
+            "Role",
+            assumed_by=ServicePrincipal("ec2.amazonaws.com"),
+            description=f"Scanfleet {self._stage}: machines of {pool}",
+        )
+        self.profile = InstanceProfile(self, "Profile", role=self.role)
+        self._work_on_jobs()
+        self._work_on_files()
+        self._work_on_prefixes()
+        self._read_releases()
+        self._use_own_key()
+        self._belong_to_the_fleet()
+        self._read_parameters()
+        self._write_logs()
+        self._be_reached_by_session_manager()
+
+    # --- Jobs ----------------------------------------------------------------------------------------------
+
+    def _work_on_jobs(self) -> None:
+        table = self._system.jobs.table.table_arn
+        allow(self.role, "ReadAndWriteJobs", ["dynamodb:GetItem", "dynamodb:UpdateItem"], [table])
+        allow(
+            self.role,
+            "ReportItself",
+            ["dynamodb:PutItem", "dynamodb:DeleteItem"],
+            [table],
+            conditions={
+                "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+                "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
+            },
+        )
+        allow(
+            self.role,
+            "TakeJobs",
+            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"],
+            [queue.queue_arn for queue in self._system.queues[self._pool].queues.values()],
+        )
+
+    # --- Files ---------------------------------------------------------------------------------------------
+
+    def _work_on_files(self) -> None:
+        data, artifacts = self._system.buckets.data, self._system.buckets.artifacts
+        allow(self.role, "ListInputs", ["s3:ListBucket"], [data.bucket_arn])
+        allow(
+            self.role,
+            "ReadInputsWriteResults",
+            [*_READ, *_WRITE],
+            [data.arn_for_objects("*")],
+            wildcard=_OBJECTS,
+        )
+        for sid, prefix, actions in (
+            ("StageResults", STAGING_PREFIX, (*_READ, *_WRITE, "s3:DeleteObject")),
+            ("KeepManifests", MANIFESTS_PREFIX, (*_READ, *_WRITE)),
+            ("KeepProgramLogs", LOGS_PREFIX, _WRITE),
+        ):
+            allow(self.role, sid, actions, [artifacts.arn_for_objects(f"{prefix}*")], wildcard=_OBJECTS)
+
+    def _work_on_prefixes(self) -> None:
+        """Read and write what the configuration names besides the data bucket."""
+        for number, uri in enumerate(self._system.config.prefixes):
+            bucket, key = self._bucket_and_key(uri)
+            allow(
+                self.role,
+                f"ReadAndWritePrefix{number}",
+                [*_READ, *_WRITE],
+                [f"{bucket}/{key}*"],
+                wildcard=_OBJECTS,
+            )
+            allow(
+                self.role,
+                f"ListPrefix{number}",
+                ["s3:ListBucket"],
+                [bucket],
+                conditions={"StringLike": {"s3:prefix": [key, f"{key}*"]}} if key else None,
+            )
+
+    def _read_releases(self) -> None:
+        name = self._system.config.medit.release_bucket
+        if name is not None:
+            folders = [f"s3://{name}/{folder}" for folder in (RELEASES_PREFIX, RELEASE_OBJECTS_PREFIX)]
+            objects = ["/".join(self._bucket_and_key(uri)) + "*" for uri in folders]
+            allow(self.role, "ReadReleases", _READ, objects, wildcard="releases come and go")
+
+    def _bucket_and_key(self, uri: str) -> tuple[str, str]:
+        """Return the bucket's ARN and the key, which is empty or ends with "/"."""
+        parts = urlsplit(uri)
+        return f"arn:{self._stack.partition}:s3:::{parts.netloc}", parts.path.removeprefix("/")
+
+    def _use_own_key(self) -> None:
+        """Let table and buckets use the deployment's own key for these machines; alone they cannot."""
+        for service, key in (
+            ("s3", self._system.buckets.data.encryption_key),
+            ("dynamodb", self._system.jobs.table.encryption_key),
+        ):
+            if key is not None:
+                allow(
+                    self.role,
+                    f"UseKeyFor{service.title()}",
+                    ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
+                    [key.key_arn],
+                    conditions={
+                        "StringEquals": {"kms:ViaService": f"{service}.{self._stack.region}.amazonaws.com"}
+                    },
+                )
+
+    # --- Itself --------------------------------------------------------------------------------------------
+
+    def _belong_to_the_fleet(self) -> None:
+        allow(
+            self.role,
+            "JoinAndLeaveTheFleet",
+            [
+                "autoscaling:CompleteLifecycleAction",
+                "autoscaling:RecordLifecycleActionHeartbeat",
+                "autoscaling:SetInstanceHealth",
+                "autoscaling:SetInstanceProtection",
+            ],
+            [
+                self._arn(
+                    "autoscaling",
+                    "autoScalingGroup",
+                    f"*:autoScalingGroupName/{fleet_name(self._stage, self._pool)}",
+                )
+            ],
+            wildcard="the ARN of a group has a generated id before its name",
+        )
+
+    def _read_parameters(self) -> None:
+        names = [parameter_name(self._stage, parameter) for parameter in READ_PARAMETERS]
+        allow(
+            self.role,
+            "ReadParameters",
+            ["ssm:GetParameter", "ssm:GetParameters"],
+            [
+                self._stack.format_arn(service="ssm", resource="parameter", resource_name=name[1:])
+                for name in names
+            ],
+        )
+
+    def _write_logs(self) -> None:
+        allow(
+            self.role,
+            "WriteLogs",
+            ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            [
+                self._arn("logs", "log-group", f"{log_group_name(self._stage, component)}:*")
+                for component in WRITTEN_GROUPS
+            ],
+            wildcard="each machine and each attempt has streams of its own",
+        )
+
+    def _be_reached_by_session_manager(self) -> None:
+        """Allow what Session Manager needs: the only way for people onto a machine.
+
+        Source: Systems Manager user guide, "Add Session Manager permissions to an existing IAM role".
+        """
+        allow(
+            self.role,
+            "SessionManager",
+            [
+                "ssm:UpdateInstanceInformation",
+                "ssmmessages:CreateControlChannel",
+                "ssmmessages:CreateDataChannel",
+                "ssmmessages:OpenControlChannel",
+                "ssmmessages:OpenDataChannel",
+            ],
+            ["*"],
+            wildcard="these actions take no resource",
+        )
+
+    def _arn(self, service: str, resource: str, name: str) -> str:
+        return self._stack.format_arn(
+            service=service,
+            resource=resource,
+            resource_name=name,
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
