@@ -7,6 +7,7 @@ import typer
 
 from scanfleet import cli_jobs
 from scanfleet.cli_options import EXIT_CODES, JsonOption, UrlOption
+from scanfleet.cli_release import release
 from scanfleet.cli_session import FleetGroup, GlobalOptions, connected, output
 from scanfleet.errors import ConfigurationError, InvalidRequest
 
@@ -54,6 +55,9 @@ for verb in (
     cli_jobs.logs,
 ):
     app.command()(verb)
+
+
+app.add_typer(release, name="release")
 
 
 @app.command()

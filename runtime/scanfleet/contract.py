@@ -29,6 +29,8 @@ class Env(StrEnum):
     AUTH_MODE = "SCANFLEET_AUTH_MODE"
     OPERATORS = "SCANFLEET_OPERATORS"
     TENANTS = "SCANFLEET_TENANTS"
+    JWT_ISSUER = "SCANFLEET_JWT_ISSUER"
+    JWT_AUDIENCE = "SCANFLEET_JWT_AUDIENCE"
     # The agent on an instance.
     SLOTS = "SCANFLEET_SLOTS"
     SCRATCH = "SCANFLEET_SCRATCH"
@@ -241,6 +243,18 @@ RELEASE_OBJECTS_PREFIX = "objects/sha256/"
 
 # --- HTTP --------------------------------------------------------------------------------------------------
 
+
+class Auth(StrEnum):
+    """How the API learns who calls."""
+
+    LOCAL = "local"
+    """One machine: whoever reaches it is its operator."""
+    IAM = "iam"
+    """The HTTP API checked an AWS signature; callers of the load balancer have no name of their own."""
+    JWT = "jwt"
+    """The HTTP API or the load balancer checked a bearer token."""
+
+
 AGENT_STATUS_PORT = 5000
 MAX_BODY_BYTES = 1024 * 1024
 """The largest JSON body: what an ALB hands to a Lambda target. Source: ELB guide, "Lambda functions as
@@ -276,6 +290,8 @@ class Parameter(StrEnum):
     ALLOWED_PREFIXES = "allowed-prefixes"
     MEDIT_RELEASE = "medit-release"
     """The active Medit release's version, or "none". Changing it builds a new image."""
+    RELEASE_BUCKET = "release-bucket"
+    """Where the closed program's releases are; only with `medit.release_bucket`, written by the image stack."""
     AMI_WINDOWS_GPU = "ami/windows-gpu"
     """The image that new instances boot: seeded by the image stack, then written by every image build."""
 
