@@ -50,7 +50,9 @@ OLDEST_URGENT_JOB = Duration.minutes(45)
 SILENT_MINUTES = 3
 """The controller publishes six samples a minute; a deploy or one failed run of it takes less than three."""
 BOOT_FAILURES = 2
-"""Within an hour: a single one is replaced by itself."""
+"""Within BOOTS_WATCHED: a single one is replaced by itself."""
+BOOTS_WATCHED = Duration.minutes(30)
+"""Longer than a boot may take: two that fail one after the other are seen together. Rollouts wait for it."""
 NO_AGENT_PERIODS = int(LAUNCH_HOOK_TIMEOUT.total_seconds() // 300) + 1
 """Periods of five minutes: one longer than an instance may take to get ready."""
 API_ERRORS = 5
@@ -214,7 +216,7 @@ def fleet_rules(config: DeploymentConfig, pool: Pool) -> Iterator[Rule]:
         pool=pool,
         tells=f"{pool}: jobs wait, and no agent was ready for longer than a boot takes.",
         metric=MathExpression(
-            expression="IF(backlog >= 1 AND slots < 1, 1, 0)",
+            expression="IF(backlog >= 1, IF(slots < 1, 1, 0), 0)",
             using_metrics={
                 "backlog": metric(Metric.BACKLOG, "Minimum", FIVE_MINUTES),
                 "slots": metric(Metric.SLOTS_IN_SERVICE, "Maximum", FIVE_MINUTES),
@@ -229,8 +231,8 @@ def fleet_rules(config: DeploymentConfig, pool: Pool) -> Iterator[Rule]:
     yield Rule(
         alarm=Alarm.BOOT_FAILURES,
         pool=pool,
-        tells=f"{pool}: {BOOT_FAILURES} instances within an hour did not get ready.",
-        metric=metric(Metric.BOOT_FAILED, "Sum", HOUR),
+        tells=f"{pool}: {BOOT_FAILURES} instances within half an hour did not get ready.",
+        metric=metric(Metric.BOOT_FAILED, "Sum", BOOTS_WATCHED),
         threshold=BOOT_FAILURES,
         no_data="it is sent when a boot fails only.",
     )

@@ -13,7 +13,6 @@ from cdk.dashboards_parts import graph, heading, percentiles, search
 from cdk.metrics import scanfleet_metric
 from cdk.system import System
 from scanfleet.contract import (
-    SAMPLE_PERIOD,
     Component,
     Dimension,
     Metric,
@@ -22,8 +21,9 @@ from scanfleet.contract import (
     function_name,
 )
 
-SAMPLE = Duration.seconds(SAMPLE_PERIOD.total_seconds())
 MINUTE = Duration.minutes(1)
+"""No finer: what is finer than a minute is kept for three hours only. Source: CloudWatch user guide, "Metrics
+retention"."""
 
 SCALING_ALARMS = ("scale-out", "scale-in", "scale-fallback")
 """What cdk/scaling.py names them, after the fleet; a test compares."""
@@ -83,7 +83,7 @@ def rows(system: System, pool: Pool, alarms: Alarms) -> list[list[IWidget]]:
 def _work(config: DeploymentConfig, pool: Pool) -> list[IWidget]:
     def sampled(metric: Metric, label: str) -> IMetric:
         return scanfleet_metric(
-            config, metric, statistic="Maximum", period=SAMPLE, label=label, pool=pool.value
+            config, metric, statistic="Maximum", period=MINUTE, label=label, pool=pool.value
         )
 
     return [
@@ -92,7 +92,7 @@ def _work(config: DeploymentConfig, pool: Pool) -> list[IWidget]:
             sampled(Metric.BACKLOG, "waiting"),
             sampled(Metric.IN_FLIGHT, "in flight"),
             unit="messages",
-            period=SAMPLE,
+            period=MINUTE,
         ),
         graph(
             "Slots",
@@ -100,7 +100,7 @@ def _work(config: DeploymentConfig, pool: Pool) -> list[IWidget]:
             sampled(Metric.SLOTS_IN_SERVICE, "in service"),
             sampled(Metric.SLOTS_BOOTING, "booting"),
             unit="slots",
-            period=SAMPLE,
+            period=MINUTE,
         ),
         graph(
             "What scales: backlog per slot out, idle instances in",
@@ -108,7 +108,7 @@ def _work(config: DeploymentConfig, pool: Pool) -> list[IWidget]:
             right=[sampled(Metric.IDLE_INSTANCES, "idle instances")],
             right_unit="instances",
             limit=(1, "scale-out"),
-            period=SAMPLE,
+            period=MINUTE,
         ),
     ]
 
