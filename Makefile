@@ -15,13 +15,16 @@ CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
 CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test test-fast test-system check lint types synth bench deploy fmt clean
+.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth bench deploy fmt clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: ## Install everything into this folder; quick when nothing changed
 	@$(PYTHON) scripts/bootstrap.py
+
+setup-checks: ## The same, and the checkers of templates and policies that tests use
+	@$(PYTHON) scripts/bootstrap.py --checks
 
 run: setup ## The main job once, from scans to result (SCANS=folder takes your own)
 	@exec $(BIN)/python -m scanfleet.local run $(if $(SCANS),--scans "$(SCANS)")
@@ -31,7 +34,7 @@ up: setup ## The whole system, until Ctrl-C (AGENTS=2 PORT=8080)
 
 test: test-fast test-system ## Every test
 
-test-fast: setup ## Unit and synth tests
+test-fast: setup-checks ## Unit and synth tests
 	@$(PYTEST) -q $(SPREAD) tests/unit tests/synth
 
 test-system: setup ## Tests with real processes and the emulator

@@ -2,6 +2,7 @@
 
     .venv/            Scanfleet, its tools and the pinned packages of requirements.txt
     .venv-emulator/   the AWS emulator, which pins botocore and so cannot share that environment
+    .venv-checks/     with --checks: the checkers of templates and policies, which pin boto3
     node_modules/     the AWS CDK command line, from package-lock.json
     build/lambda/     the Lambda functions' packages, from requirements-lambda.txt
     build/agent/      the agent's packages for Windows, from requirements-agent.txt
@@ -40,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST_NODE = 22
 VENV = ROOT / ".venv"
 EMULATOR_VENV = ROOT / ".venv-emulator"
+CHECKS_VENV = ROOT / ".venv-checks"
 NODE_MODULES = ROOT / "node_modules"
 NODE_LINK = VENV / "bin" / "node"
 LAMBDA = ROOT / "build" / "lambda"
@@ -182,6 +184,14 @@ def collect_agent_wheels() -> None:
     call([EMULATOR_VENV / "bin" / "python", "-m", "cdk.agent_wheels"], what="collecting the agent's packages")
 
 
+def install_checks() -> None:
+    """Install the checkers of templates and policies into their own environment."""
+    make_venv(CHECKS_VENV)
+    pip_install(
+        CHECKS_VENV, "--require-hashes", "-r", "requirements-checks.txt", what="installing the checkers"
+    )
+
+
 # --- Node.js and the CDK command line ----------------------------------------------------------------------
 
 
@@ -221,7 +231,7 @@ def install_cdk() -> None:
 # --- All of it ---------------------------------------------------------------------------------------------
 
 
-def steps() -> tuple[tuple[Step, ...], ...]:
+def steps(*, with_checks: bool = False) -> tuple[tuple[Step, ...], ...]:
     """Return the chains of steps; chains run side by side, the steps of one in order."""
     requirements = ROOT / "requirements.txt"
     emulator = ROOT / "requirements-emulator.txt"
@@ -274,7 +284,16 @@ def steps() -> tuple[tuple[Step, ...], ...]:
         present=(AGENT,),
         install=collect_agent_wheels,
     )
-    return main, (side, wheels)
+    if not with_checks:
+        return main, (side, wheels)
+    checks = Step(
+        name="checkers of templates into .venv-checks",
+        inputs=(ROOT / "requirements-checks.txt",),
+        stamp=CHECKS_VENV / "packages.stamp",
+        present=(CHECKS_VENV / "bin" / "checkov", CHECKS_VENV / "bin" / "parliament"),
+        install=install_checks,
+    )
+    return main, (side, wheels), (checks,)
 
 
 @contextmanager
@@ -312,13 +331,17 @@ def run_chains(chains: Sequence[Sequence[Step]]) -> None:
         raise SetupError("\n".join(failures))
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Install what is missing or out of date; return the exit code."""
-    if all(step.is_done() for chain in steps() for step in chain):
+    if not set(arguments) <= {"--checks"}:
+        sys.stderr.write(f"setup: got {' '.join(arguments)}; allowed: --checks\n")
+        return 2
+    chains = steps(with_checks="--checks" in arguments)
+    if all(step.is_done() for chain in chains for step in chain):
         return 0
     try:
         with only_one_setup():
-            run_chains(steps())
+            run_chains(chains)
     except (SetupError, OSError) as error:
         sys.stderr.write(f"setup: {error}\n")
         return 1
@@ -329,4 +352,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

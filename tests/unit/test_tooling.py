@@ -102,7 +102,10 @@ def test_a_failed_step_fails_the_setup_and_names_itself(bootstrap, step):
         bootstrap.run_chains([[made]])
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-agent.txt", "requirements-emulator.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["requirements.txt", "requirements-agent.txt", "requirements-emulator.txt", "requirements-checks.txt"],
+)
 def test_every_python_package_is_pinned_by_version_and_hash_and_no_index_is_named(repo_root, name):
     text = (repo_root / name).read_text()
     entries = re.split(r"\n(?=[a-z])", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).strip())
