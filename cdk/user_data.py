@@ -1,12 +1,45 @@
-"""What a Windows machine of a fleet runs at each boot: PowerShell, from its parts in cdk/user_data/."""
+"""What a Windows machine of a fleet runs at each boot: PowerShell, from its parts in cdk/user_data/.
 
-from collections.abc import Mapping
+    values of this deployment, made here   $Name = 'value'
+    install_agent.ps1                      functions that image builds use, too
+    windows.ps1                            the boot itself
+
+Values are single-quoted, so that PowerShell expands nothing in them, and plain ASCII: Windows PowerShell
+reads a script without byte order mark in the machine's code page, and takes typographic quotes for quotes.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from aws_cdk.aws_ec2 import UserData
 
 from cdk.agent_bundle import AgentBundle
-from cdk.config import DeploymentConfig, PoolConfig
-from scanfleet.contract import Pool
+from cdk.config import ConfigError, DeploymentConfig, PoolConfig
+from scanfleet.contract import (
+    AGENT_SERVICE,
+    LAUNCH_HOOK,
+    METRIC_FACTS,
+    Dimension,
+    Metric,
+    Pool,
+    WindowsPath,
+    fleet_name,
+    metric_namespace,
+)
+
+PARTS = Path(__file__).resolve().parent / "user_data"
+INSTALL_AGENT = PARTS / "install_agent.ps1"
+BOOT = PARTS / "windows.ps1"
+STRICT = (
+    "$ErrorActionPreference = 'Stop'",
+    "Set-StrictMode -Version 3.0",
+    "$ProgressPreference = 'SilentlyContinue'",
+)
+"""How each of our scripts begins: errors end it, misspelt variables are errors, no progress bars in logs."""
+METADATA_URL = "http://169.254.169.254"
+LIMIT_BYTES = 16 * 1024
+"""EC2's limit, before Base64. Source: EC2 user guide, "Run commands when you launch an EC2 instance with user
+data input"."""
 
 
 def windows_user_data(
@@ -19,7 +52,72 @@ def windows_user_data(
 ) -> UserData:
     """Return the script that takes a machine from Windows' first boot to an agent in service.
 
-    `environment` is what the agent finds in its environment (`System.environment` and what the pool adds); values
-    may hold tokens. docs/boot.md tells the steps.
+    `environment` is what the agent finds in its environment (`System.environment` and what the pool adds);
+    values may hold tokens. docs/boot.md tells the steps. Raises ConfigError for what a script cannot hold.
     """
-    return UserData.custom("<powershell>throw 'the boot script is not written yet'</powershell>")
+    values = _values(config, pool, bundle)
+    settings = {"AWS_DEFAULT_REGION": config.region, **environment}
+    lines = [
+        "<powershell>",
+        *STRICT,
+        *(f"${name} = {quoted(name, value)}" for name, value in values.items()),
+        f"$ScratchVolume = {'$true' if pool_config.scratch_volume_gib else '$false'}",
+        "$Environment = @'",
+        *(f"{name}={plain(name, value)}" for name, value in settings.items()),
+        "'@",
+        *code_lines(INSTALL_AGENT),
+        *code_lines(BOOT),
+        "</powershell>",
+        "<persist>true</persist>",  # at each boot: scratch is formatted anew, warm instances start again
+        "",
+    ]
+    return UserData.custom("\n".join(lines))
+
+
+def _values(config: DeploymentConfig, pool: Pool, bundle: AgentBundle) -> dict[str, str]:
+    values: dict[str, str] = {
+        "Region": config.region,
+        "Fleet": fleet_name(config.stage, pool),
+        "LaunchHook": LAUNCH_HOOK,
+        "Pool": pool,
+        "PoolDimension": Dimension.POOL,
+        "Namespace": metric_namespace(config.stage),
+        "BootFailed": Metric.BOOT_FAILED,
+        "BootFailedUnit": METRIC_FACTS[Metric.BOOT_FAILED][0],
+        "MetadataUrl": METADATA_URL,
+        "ServiceName": AGENT_SERVICE,
+        "Python": WindowsPath.PYTHON + r"\python.exe",
+        "Mark": WindowsPath.BUNDLE_MARK,
+        "State": WindowsPath.STATE,
+        "Downloads": WindowsPath.STATE + r"\downloads",
+        "Logs": WindowsPath.LOGS,
+        "EnvironmentFile": WindowsPath.ENVIRONMENT_FILE,
+    }
+    for name, part in (("Wheelhouse", bundle.wheelhouse), ("Source", bundle.source)):
+        values[f"{name}Bucket"] = part.bucket_name
+        values[f"{name}Key"] = part.object_key
+        values[f"{name}Name"] = part.file_name
+        values[f"{name}Sha256"] = part.sha256
+    return values
+
+
+def code_lines(script: Path) -> Iterator[str]:
+    """Return a script's lines without comments and blank lines: user-data has 16 KB, comments stay here.
+
+    The scripts have no text of several lines, in which a line that begins with # would be no comment.
+    """
+    for line in script.read_text(encoding="ascii").splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield line
+
+
+def quoted(name: str, value: str) -> str:
+    """Return a value as PowerShell's literal text. Example: it's -> 'it''s'."""
+    return "'" + plain(name, value).replace("'", "''") + "'"
+
+
+def plain(name: str, value: str) -> str:
+    """Return a value that stays what it is inside of a script. Raises ConfigError for all others."""
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError(field_name=name, got=value, allowed="printable ASCII, for machines on Windows")
+    return value

@@ -70,6 +70,14 @@ class InstanceMetadata:
         except (ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"the instance's identity cannot be read: {error!r}") from error
 
+    def launched_at(self) -> float:
+        """Return when EC2 began to start this instance, epoch seconds: its identity's pendingTime."""
+        text = self._ask(IDENTITY_PATH)
+        try:
+            return datetime.fromisoformat(json.loads(text or "")["pendingTime"]).timestamp()
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"the instance's launch time cannot be read: {error!r}") from error
+
     def target_state(self) -> str | None:
         """Return the lifecycle state that Auto Scaling moves this instance to, or None when it says none.
 

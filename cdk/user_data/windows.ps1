@@ -1,0 +1,160 @@
+# From Windows' first boot to an agent in service, at each boot anew (persist). docs/boot.md tells the steps.
+# The values above this line come from cdk/user_data.py.
+
+$script:InstanceId = ''
+$LogFile = Join-Path $Logs 'userdata.jsonl'
+
+# One JSON object a line, as the agent's own logs; the CloudWatch agent ships them.
+function Write-Log {
+    param([string]$Step, [string]$Message, [string]$Level = 'INFO', [hashtable]$More = @{})
+    $line = [ordered]@{
+        time = [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ss.fffZ')
+        level = $Level
+        component = 'userdata'
+        instance_id = $script:InstanceId
+        action = "boot_$Step"
+        message = $Message
+    }
+    foreach ($name in $More.Keys) { $line[$name] = $More[$name] }
+    Add-LogLine (ConvertTo-Json -InputObject $line -Compress -Depth 6)
+}
+
+function Add-LogLine {
+    param([string]$Line)
+    [IO.File]::AppendAllText($LogFile, "$Line`n")
+}
+
+function Get-Metadata {
+    param([string]$Path)
+    $headers = @{ 'X-aws-ec2-metadata-token' = $script:Token }
+    Invoke-RestMethod -Headers $headers -Uri "$MetadataUrl/latest/meta-data/$Path" -TimeoutSec 5
+}
+
+# The folder for workspaces, on a disk that was formatted now: no file of another life is left.
+function Initialize-Scratch {
+    $wanted = if ($ScratchVolume) { '*Elastic B*' } else { '*EC2 NVMe*' }
+    $disk = Get-Disk |
+        Where-Object { -not $_.IsBoot -and -not $_.IsSystem -and $_.FriendlyName -like $wanted } |
+        Sort-Object -Property Size -Descending | Select-Object -First 1
+    if (-not $disk) {
+        if ($ScratchVolume) { throw 'the scratch volume is not attached' }
+        Write-Log -Step 'scratch' -Level 'WARNING' -Message 'no instance store: workspaces are on the root volume'
+        return (Join-Path $State 'scratch')
+    }
+    if ($disk.IsOffline) { Set-Disk -Number $disk.Number -IsOffline $false }
+    if ($disk.IsReadOnly) { Set-Disk -Number $disk.Number -IsReadOnly $false }
+    if ($disk.PartitionStyle -ne 'RAW') {
+        Clear-Disk -Number $disk.Number -RemoveData -RemoveOEM -Confirm:$false
+    }
+    Initialize-Disk -Number $disk.Number -PartitionStyle GPT
+    New-Partition -DiskNumber $disk.Number -UseMaximumSize -DriveLetter S | Out-Null
+    Format-Volume -DriveLetter S -FileSystem NTFS -NewFileSystemLabel 'scratch' -Confirm:$false | Out-Null
+    return 'S:\scanfleet'
+}
+
+function Get-Part {
+    param([string]$Bucket, [string]$Key, [string]$Name)
+    $path = Join-Path $Downloads $Name
+    Read-S3Object -BucketName $Bucket -Key $Key -File $path -Region $Region | Out-Null
+    return $path
+}
+
+# The bundle of this deployment; what the image holds already is not fetched.
+function Update-Agent {
+    $wheelhouse, $source = Read-BundleMark -Path $Mark
+    if ($wheelhouse -eq $WheelhouseSha256 -and $source -eq $SourceSha256) {
+        Write-Log -Step 'agent' -Message 'the image holds this agent'
+        return
+    }
+    New-Item -ItemType Directory -Force -Path $Downloads | Out-Null
+    if (Test-Path -LiteralPath $Mark) { Remove-Item -LiteralPath $Mark -Force }
+    if ($wheelhouse -ne $WheelhouseSha256) {
+        $file = Get-Part -Bucket $WheelhouseBucket -Key $WheelhouseKey -Name $WheelhouseName
+        Install-Wheelhouse -Python $Python -Archive $file -Digest $WheelhouseSha256
+        Write-Log -Step 'agent' -Message 'packages installed'
+    }
+    $file = Get-Part -Bucket $SourceBucket -Key $SourceKey -Name $SourceName
+    Install-Source -Python $Python -Wheel $file -Digest $SourceSha256
+    Write-BundleMark -Path $Mark -Wheelhouse $WheelhouseSha256 -Source $SourceSha256
+    Remove-Item -LiteralPath $Downloads -Recurse -Force
+    Write-Log -Step 'agent' -Message 'agent installed'
+}
+
+# Whatever fails here is logged; the other attempts still happen.
+function Stop-Boot {
+    param([string]$Step, [string]$Reason)
+    $metric = @{
+        _aws = @{
+            Timestamp = [DateTimeOffset]::UtcNow.ToUnixTimeMilliseconds()
+            CloudWatchMetrics = @(@{
+                Namespace = $Namespace
+                Dimensions = @(, @($PoolDimension))
+                Metrics = @(@{ Name = $BootFailed; Unit = $BootFailedUnit })
+            })
+        }
+        $PoolDimension = $Pool
+        $BootFailed = 1
+        reason = $Reason
+    }
+    $attempts = @(
+        { Write-Log -Step $Step -Level 'ERROR' -Message "instance given up: $Reason" -More $metric },
+        # The CloudWatch agent ships every 5 s, and abandoned instances end at once.
+        { Start-Sleep -Seconds 20 },
+        {
+            Complete-ASLifecycleAction -AutoScalingGroupName $Fleet -LifecycleHookName $LaunchHook `
+                -InstanceId $script:InstanceId -LifecycleActionResult 'ABANDON' -Region $Region -Force
+        },
+        {
+            Set-ASInstanceHealth -InstanceId $script:InstanceId -HealthStatus 'Unhealthy' `
+                -ShouldRespectGracePeriod $false -Region $Region -Force
+        }
+    )
+    foreach ($attempt in $attempts) {
+        try { & $attempt } catch { Write-Warning "$Step, giving up: $($_.Exception.Message)" }
+    }
+}
+
+$step = 'start'
+try {
+    New-Item -ItemType Directory -Force -Path $Logs | Out-Null
+    Write-Log -Step $step -Message 'boot begins'
+
+    $step = 'logs'
+    if ((Get-Service -Name 'AmazonCloudWatchAgent').Status -ne 'Running') {
+        Start-Service -Name 'AmazonCloudWatchAgent'
+    }
+
+    $step = 'identity'
+    $script:Token = Invoke-RestMethod -Method Put -Uri "$MetadataUrl/latest/api/token" -TimeoutSec 5 `
+        -Headers @{ 'X-aws-ec2-metadata-token-ttl-seconds' = '21600' }
+    $script:InstanceId = Get-Metadata 'instance-id'
+    $address = Get-Metadata 'local-ipv4'
+    Write-Log -Step $step -Message "this is $InstanceId at $address"
+
+    $service = Get-Service -Name $ServiceName -ErrorAction SilentlyContinue
+    if ($service -and $service.Status -ne 'Stopped') {
+        Write-Log -Step 'running' -Message 'the agent runs already'
+        exit 0
+    }
+
+    $step = 'scratch'
+    $scratch = Initialize-Scratch
+    Write-Log -Step $step -Message "workspaces are in $scratch"
+
+    $step = 'agent'
+    Update-Agent
+
+    $step = 'environment'
+    $facts = "SCANFLEET_SCRATCH=$scratch`r`nSCANFLEET_LOG_FOLDER=$Logs`r`nSCANFLEET_STATUS_HOST=$address`r`n"
+    [IO.File]::WriteAllText($EnvironmentFile, "$Environment`r`n$facts")
+
+    # Registers the service, starts it, waits for its health, completes the launch hook.
+    $step = 'service'
+    Invoke-Native -Name 'the agent''s start' -Program $Python `
+        -Arguments @('-I', '-m', 'scanfleet.agent.boot', $EnvironmentFile) `
+        -OnLine { param($line) if ($line.StartsWith('{')) { Add-LogLine $line } }
+    Write-Log -Step 'end' -Message 'boot ends well'
+} catch {
+    Stop-Boot -Step $step -Reason "${step}: $($_.Exception.Message) (line $($_.InvocationInfo.ScriptLineNumber))"
+    exit 1
+}
