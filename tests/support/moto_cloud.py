@@ -115,11 +115,29 @@ def app_for_moto(*, context: dict[str, Any], folder: Path) -> App:
     )
 
 
-def take_out_what_moto_misreads(assembly: Path) -> None:
-    """Take the tags off SSM parameters: CloudFormation has an object there, moto 5.2 reads a list."""
+def adapt_to_moto(assembly: Path, *, skipped: set[str]) -> None:
+    """Write around what moto 5.2 cannot read in these templates; nothing else of them changes.
+
+    It expects other forms of some resources' tags than CloudFormation has, and knows no attribute of a
+    resource whose type it skips.
+    """
     for path in assembly.glob("*.template.json"):
         template = json.loads(path.read_text())
-        for resource in template.get("Resources", {}).values():
-            if resource["Type"] == "AWS::SSM::Parameter":
+        resources = template.get("Resources", {})
+        for resource in resources.values():
+            if resource["Type"] in {"AWS::SSM::Parameter", "AWS::KMS::Key"}:
                 resource["Properties"].pop("Tags", None)
-        path.write_text(json.dumps(template))
+        unknown = {name for name, resource in resources.items() if resource["Type"] in skipped}
+        path.write_text(json.dumps(_without_attributes(template, unknown)))
+
+
+def _without_attributes(node: Any, unknown: set[str]) -> Any:
+    """Return the node with "Fn::GetAtt" of an unknown resource written as its name."""
+    if isinstance(node, list):
+        return [_without_attributes(item, unknown) for item in node]
+    if not isinstance(node, dict):
+        return node
+    attribute = node.get("Fn::GetAtt")
+    if attribute and attribute[0] in unknown:
+        return attribute[0]
+    return {key: _without_attributes(value, unknown) for key, value in node.items()}
