@@ -112,12 +112,12 @@ AGENT_PROBLEMS = Query(
     ),
 )
 AGENTS_STARTED = Query(
-    name="machines/which image and release each agent started with",
+    name="machines/which image each agent started with",
     components=(Component.AGENT,),
     lines=(
         "filter action = 'agent_started'",
-        "stats latest(@timestamp) as started, latest(ami_id) as image, latest(instance_type) as type,"
-        " latest(release) as release by @logStream",
+        "stats latest(@timestamp) as started, latest(ami_id) as image, latest(instance_type) as type"
+        " by instance_id",
         "sort started desc",
     ),
 )

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Tools
@@ -175,7 +175,13 @@ def serve(
         status.start()
         try:
             on_stop(Stop(worker, settings.drain_grace))
-            facts = {"action": "agent_started", "pool": settings.pool, "status_port": status.port}
+            facts: dict[str, object] = {
+                "action": "agent_started",
+                "pool": settings.pool,
+                "status_port": status.port,
+            }
+            if place is not None:
+                facts |= asdict(place.instance)
             log.info("agent serves %s", settings.pool, extra=facts)
             if on_serving is not None:
                 on_serving()
