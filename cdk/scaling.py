@@ -36,9 +36,10 @@ OUT_THRESHOLD = 1
 OUT_DATAPOINTS, OUT_PERIODS = 2, 3
 """Two of the last three samples: one alone may have seen a batch that idle agents take in the same second."""
 IN_THRESHOLD = 1
-IN_PERIOD = Duration.minutes(1)
-IN_PERIODS = 15
-"""Minutes with an idle instance, without a gap, before one goes: about two boots' worth."""
+IN_PERIOD = Duration.seconds(30)
+IN_PERIODS = 30
+"""A quarter of an hour with an idle instance, without a gap, before one goes: about two boots. In half
+minutes: an alarm whose metric falls silent goes on with its last values for some periods more."""
 FALLBACK_THRESHOLD = 1
 FALLBACK_PERIOD = Duration.minutes(1)
 """SQS's metrics are no finer. Source: SQS developer guide, "Available CloudWatch metrics for Amazon SQS"."""
