@@ -27,7 +27,7 @@ from tests.support.standin import FAILING, STEPS, Standin, running_standin
 
 SOURCE, TARGET = "s3://data/scans/", "s3://data/result/"
 VERBS = {
-    "submit", "status", "jobs", "watch", "cancel", "retry", "logs", "health", "load", "sample"
+    "submit", "status", "jobs", "watch", "cancel", "retry", "logs", "health", "load", "sample", "release"
 }  # fmt: skip
 Cli = Callable[..., Result]
 
