@@ -51,7 +51,16 @@ class MotoCloud:
 
     def deploy(self, assembly: Path, *stacks: str) -> None:
         """Deploy these stacks of the assembly, or all, by the real CDK command line."""
-        self._cdk("deploy", assembly, stacks, "--require-approval", "never", "--method=direct")
+        self._cdk(
+            "deploy",
+            assembly,
+            stacks,
+            "--require-approval",
+            "never",
+            "--method=direct",
+            "--progress",
+            "events",
+        )
 
     def destroy(self, assembly: Path, *stacks: str) -> None:
         """Destroy these stacks, or all."""
@@ -60,7 +69,7 @@ class MotoCloud:
     def _cdk(self, verb: str, assembly: Path, stacks: tuple[str, ...], *options: str) -> None:
         chosen = stacks or ("--all",)
         cdk(
-            [verb, "--app", assembly, *chosen, *options, "--progress", "events"],
+            [verb, "--app", assembly, *chosen, *options],
             repo_root=self.repo_root,
             environment=emulator_environment(self.endpoint_url) | CREDENTIALS,
             cwd=self.repo_root,
