@@ -104,8 +104,8 @@ def _check_callers(config: "DeploymentConfig") -> None:
         if not api.jwt_audience:
             _refuse("api.jwt_audience", [], "at least one audience, because api.auth is jwt")
         return
-    if api.jwt_issuer is not None or api.jwt_audience:
-        _refuse("api.auth", api.auth.value, "jwt, because api.jwt_issuer or api.jwt_audience is set")
+    if api.jwt_issuer is not None or api.jwt_audience or api.jwt_keys_url is not None:
+        _refuse("api.auth", api.auth.value, "jwt, because a setting api.jwt_... is set")
     named = [(f"api.operators.{n}", caller) for n, caller in enumerate(api.operators)]
     for name, tenant in config.tenants.items():
         named += [(f"tenants.{name}.callers.{n}", caller) for n, caller in enumerate(tenant.callers)]
@@ -119,6 +119,12 @@ def _check_load_balancer(config: "DeploymentConfig") -> None:
     if api.certificate_arn is not None and api.certificate_arn.split(":")[3] != config.region:
         _refuse("api.certificate_arn", api.certificate_arn, f"a certificate in the region {config.region}")
     if api.load_balancer != "internet-facing":
+        if api.auth == "jwt" and api.certificate_arn is None:
+            _refuse(
+                "api.certificate_arn",
+                None,
+                "a certificate, because api.auth is jwt: the load balancer checks tokens over TLS only",
+            )
         return
     if api.certificate_arn is None:
         _refuse(

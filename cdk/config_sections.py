@@ -93,7 +93,11 @@ class ApiConfig:
     """TLS on the load balancer; without it, plain HTTP inside the network."""
     auth: AuthMode = setting(choice(AuthMode), default=AuthMode.IAM)
     jwt_issuer: str | None = setting(optional(text(r"https://\S+[^/\s]", "https://issuer")), default=None)
-    jwt_audience: tuple[str, ...] = setting(list_of(text(r"\S+", "an audience")), default=())
+    jwt_audience: tuple[str, ...] = setting(list_of(text(r"[^\s,]+", "an audience")), default=())
+    jwt_keys_url: str | None = setting(
+        optional(text(r"https://\S{1,248}", "the https address of a JSON Web Key Set")), default=None
+    )
+    """Where the load balancer gets the issuer's keys; by default `<issuer>/.well-known/jwks.json`."""
     operators: tuple[str, ...] = setting(list_of(text(r"[^\s,]+", "an IAM ARN or a JWT subject")), default=())
     """Callers who see and may cancel every job: role or user ARNs (iam), subjects (jwt)."""
     web_acl: bool = setting(boolean, default=False)

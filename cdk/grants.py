@@ -36,10 +36,15 @@ def allow(
             conditions={key: dict(value) for key, value in conditions.items()} if conditions else None,
         )
     )
-    stack = Stack.of(role)
-    for resource in open_ended:
-        finding = f"AwsSolutions-IAM5[Resource::{_as_found(stack, resource)}]"
-        Validations.of(role).acknowledge(Acknowledgment(id=finding, reason=f"{sid}: {wildcard}"))
+    accept_wildcards(role, open_ended, f"{sid}: {wildcard}")
+
+
+def accept_wildcards(role: Role, resources: Sequence[str], reason: str) -> None:
+    """Acknowledge cdk-nag's finding for those of these resources that have a wildcard, and for no others."""
+    for resource in resources:
+        if "*" in resource:
+            finding = f"AwsSolutions-IAM5[Resource::{_as_found(Stack.of(role), resource)}]"
+            Validations.of(role).acknowledge(Acknowledgment(id=finding, reason=reason))
 
 
 def _as_found(stack: Stack, resource: str) -> str:

@@ -12,6 +12,7 @@ from aws_cdk.aws_logs import LogGroup
 from constructs import Construct
 
 from cdk.config import DeploymentConfig
+from cdk.grants import accept_wildcards, allow
 from cdk.lambda_package import dependencies, runtime_code
 from cdk.lambda_zip import PYTHON
 from scanfleet.contract import PRODUCT, Component, function_name, log_group_name
@@ -51,7 +52,7 @@ def scanfleet_function(
 
     It runs `handler` (module:function, as "scanfleet.api.lambda_entry.handler") of the runtime's code over
     the layer, writes JSON lines to the component's own log group, traces with X-Ray, and may do nothing but
-    write there and what `statements` allow. Asynchronous callers' failures are not retried here.
+    write there and what `statements` allow.
     """
     group = LogGroup.from_log_group_name(
         scope, f"{construct_id}Logs", log_group_name(config.stage, component)
@@ -59,6 +60,7 @@ def scanfleet_function(
     role = _role(scope, f"{construct_id}Role", config=config, component=component)
     for statement in statements:
         role.add_to_policy(statement)
+        accept_wildcards(role, statement.resources, "The statement says why what it names cannot be named.")
     function = Function(
         scope,
         construct_id,
@@ -80,13 +82,14 @@ def scanfleet_function(
     acknowledge(
         function,
         "AwsSolutions-L1",
-        f"Python {'.'.join(map(str, PYTHON))} is the one that every test runs (docs/decisions/0033-api.md).",
+        f"Python {'.'.join(map(str, PYTHON))} is the one that every test runs"
+        " (docs/decisions/0033-doors-of-the-api.md).",
     )
     return function
 
 
 def _role(scope: Construct, construct_id: str, *, config: DeploymentConfig, component: Component) -> Role:
-    """Return a role that may write to the component's log group; X-Ray's two actions take no resource."""
+    """Return a role that may write to the component's log group."""
     role = Role(scope, construct_id, assumed_by=ServicePrincipal("lambda.amazonaws.com"))
     group = Stack.of(scope).format_arn(
         service="logs",
@@ -94,14 +97,14 @@ def _role(scope: Construct, construct_id: str, *, config: DeploymentConfig, comp
         resource_name=f"{log_group_name(config.stage, component)}:*",
         arn_format=ArnFormat.COLON_RESOURCE_NAME,
     )
-    role.add_to_policy(
-        PolicyStatement(actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[group])
-    )
-    acknowledge(
+    allow(
         role,
-        "AwsSolutions-IAM5",
-        "X-Ray's write actions and a log group's streams cannot be named; the rest says so at its statement.",
+        "WriteLogs",
+        ["logs:CreateLogStream", "logs:PutLogEvents"],
+        [group],
+        wildcard="Lambda names a stream for each process",
     )
+    accept_wildcards(role, ["*"], "Tracing: X-Ray's write actions take no resource.")
     return role
 
 

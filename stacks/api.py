@@ -1,23 +1,21 @@
-"""The API's function and its two doors."""
+"""The API's function and its two doors: the load balancer, and the HTTP API."""
 
-from aws_cdk import Duration
-from aws_cdk.aws_elasticloadbalancingv2 import (
-    ApplicationProtocol,
-    ApplicationTargetGroup,
-    HealthCheck,
-    TargetType,
-)
+from aws_cdk import CfnOutput
 from constructs import Construct
 
+from cdk.api_function import ApiFunction
+from cdk.api_web_acl import ApiWebAcl
 from cdk.base_stack import BaseStack
 from cdk.config import DeploymentConfig
+from cdk.http_api import HttpDoor
+from cdk.lambda_function import DependenciesLayer
+from cdk.load_balancer import LoadBalancer
 from cdk.network import Network
 from cdk.system import System
-from scanfleet.contract import AGENT_STATUS_PORT, Route
 
 
 class ApiStack(BaseStack):
-    """The API's function and its two doors."""
+    """Every request to the deployment comes in here. It holds no state: it can be replaced at any time."""
 
     def __init__(
         self,
@@ -29,14 +27,14 @@ class ApiStack(BaseStack):
         system: System,
     ) -> None:
         super().__init__(scope, construct_id, config=config, contains="the API")
-        self.agents_target_group = ApplicationTargetGroup(
-            self,
-            "AgentsTargetGroup",
-            vpc=network.vpc,
-            target_type=TargetType.INSTANCE,
-            port=AGENT_STATUS_PORT,
-            protocol=ApplicationProtocol.HTTP,
-            deregistration_delay=Duration.seconds(0),
-            health_check=HealthCheck(path=Route.HEALTH, port=str(AGENT_STATUS_PORT)),
-        )
+        layer = DependenciesLayer(self, "Dependencies", config=config)
+        function = ApiFunction(self, "Api", system=system, layer=layer).function
+        door = HttpDoor(self, "HttpApi", config=config, function=function)
+        balancer = LoadBalancer(self, "LoadBalancer", config=config, network=network, function=function)
+        if config.api.web_acl:
+            arn = balancer.balancer.load_balancer_arn
+            ApiWebAcl(self, "WebAcl", config=config, load_balancer_arn=arn)
+        self.agents_target_group = balancer.agents
         """Instances of the fleets; the load balancer asks their agents for health and nothing else."""
+        CfnOutput(self, "HttpApiUrl", value=door.url)
+        CfnOutput(self, "LoadBalancerUrl", value=balancer.url)

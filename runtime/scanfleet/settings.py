@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scanfleet import contract
-from scanfleet.contract import Pool, Priority
+from scanfleet.contract import Auth, Pool, Priority
 from scanfleet.errors import ConfigurationError, shorten
 
 ENV_PREFIX = "SCANFLEET_"
@@ -72,6 +72,15 @@ class SystemSettings(_JobSettings):
         return prefixes
 
 
+class TenantSettings(BaseModel):
+    """Callers who share folders."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    callers: tuple[str, ...]
+    allowed_prefixes: tuple[str, ...]
+
+
 class ApiSettings(SystemSettings):
     """The API server."""
 
@@ -95,12 +104,51 @@ class ApiSettings(SystemSettings):
         default=5 * 1024**3, ge=1, le=5 * 1024**3, description="Largest file of one presigned upload."
     )
 
+    auth_mode: Auth = Field(
+        default=Auth.LOCAL,
+        description="Who calls: local (whoever reaches this machine's API), iam or jwt (who the door in "
+        "front of the Lambda function says).",
+    )
+    operators: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated callers who see every job: ARNs of roles or users, or JWT subjects.",
+    )
+    tenants: Annotated[dict[str, TenantSettings], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON: name -> {"callers", "allowed_prefixes"}: what only these callers may use.',
+    )
+    jwt_issuer: str = Field(default="", description="Whose tokens count. Required when the mode is jwt.")
+    jwt_audience: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Comma-separated audiences that tokens may have. Required as the issuer is."
+    )
+
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+
+    @field_validator("operators", "jwt_audience", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _decode_tenants(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Self:
+        if self.auth_mode is Auth.JWT and not (self.jwt_issuer and self.jwt_audience):
+            raise ValueError(
+                "SCANFLEET_JWT_ISSUER and SCANFLEET_JWT_AUDIENCE are needed,"
+                " because SCANFLEET_AUTH_MODE is jwt"
+            )
+        return self
 
 
 class AgentSettings(SystemSettings):

@@ -194,6 +194,7 @@ WRONG = [
     ("api.auth", "basic", "one of iam, jwt"),
     ("api.jwt_issuer", "http://issuer.example", "https://issuer"),
     ("api.jwt_audience.0", "", "an audience"),
+    ("api.jwt_keys_url", "http://issuer.example/keys", "the https address of a JSON Web Key Set"),
     ("api.operators.0", "a b", "an IAM ARN or a JWT subject"),
     ("api.web_acl", 1, "true or false"),
     ("api.requests_per_second", 0, "from 1 to 10000"),
@@ -402,6 +403,12 @@ CONFLICTS = [
     ({"api": PUBLIC | {"jwt_audience": []}}, "api.jwt_audience: got []", "because api.auth is jwt"),
     ({"api": {"jwt_issuer": "https://issuer.example"}}, "api.auth: got 'iam'", "jwt, because"),
     ({"api": {"jwt_audience": ["scanfleet"]}}, "api.auth: got 'iam'", "jwt, because"),
+    ({"api": {"jwt_keys_url": "https://issuer.example/keys"}}, "api.auth: got 'iam'", "jwt, because"),
+    (
+        {"api": PUBLIC | {"load_balancer": "internal", "certificate_arn": None}},
+        "api.certificate_arn: got None",
+        "because api.auth is jwt",
+    ),
     ({"api": {"operators": ["admin"]}}, "api.operators.0: got 'admin'", "because api.auth is iam"),
     (
         {"tenants": {"clinic": {"allowed_prefixes": ["s3://aaa/"], "callers": ["subject"]}}},

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from scanfleet.api import guard, openapi, problems
-from scanfleet.api.identity import identity_provider
+from scanfleet.api.identity_doors import identity_provider
 from scanfleet.api.readiness import Readiness
 from scanfleet.api.routes import console, documentation, job, jobs, log, process, status, uploads
 from scanfleet.api.services import Services

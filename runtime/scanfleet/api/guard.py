@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from scanfleet.api.problems import REQUEST_ID_KEY, internal_error, problem_response
-from scanfleet.contract import Route
+from scanfleet.contract import Auth, Route
 from scanfleet.settings import ApiSettings
 from scanfleet.telemetry import record_request
 
@@ -32,9 +32,12 @@ def answered_hosts(settings: ApiSettings) -> frozenset[str] | None:
     """Return the Host names that the server answers for; None means any.
 
     Bound to the loopback address, foreign names are refused: a web page whose name resolves to 127.0.0.1
-    (DNS rebinding) would otherwise act as the local operator.
+    (DNS rebinding) would otherwise act as the local operator. Behind a door that knows its callers there is
+    no such operator, and the address is the door's.
     """
     configured = frozenset(name.lower() for name in settings.allowed_hosts)
+    if settings.auth_mode is not Auth.LOCAL:
+        return configured or None
     if settings.host.strip("[]").lower() in LOCAL_HOSTS or settings.host.startswith("127."):
         return LOCAL_HOSTS | configured
     return configured or None
@@ -62,6 +65,7 @@ class _Exchange:
         self._scope = scope
         self._send = send
         self._status = 0
+        self._method: str = scope["method"]
         self._request_id = str(ULID())
         self._started = time.monotonic()
         self._answered: float | None = None
@@ -71,7 +75,7 @@ class _Exchange:
         try:
             refusal = _refusal(self._scope, hosts)
             if refusal is None:
-                await app(self._scope, receive, self._answer)
+                await app(self._as_get(), receive, self._answer)
             else:
                 await problem_response(self._scope, *refusal)(self._scope, receive, self._answer)
         except Exception:
@@ -84,6 +88,12 @@ class _Exchange:
             await internal_error(self._scope)(self._scope, receive, self._answer)
         finally:
             self._record()
+
+    def _as_get(self) -> Scope:
+        """Return the scope that the app sees: HEAD is answered as GET, without the body (RFC 9110, 9.3.2)."""
+        if self._scope["method"] == "HEAD":
+            self._scope["method"] = "GET"
+        return self._scope
 
     @property
     def _path(self) -> str:
@@ -98,6 +108,8 @@ class _Exchange:
             headers["X-Request-Id"] = self._request_id
             for name, value in DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
+        elif message["type"] == "http.response.body" and self._method == "HEAD":
+            message = {**message, "body": b""}
         await self._send(message)
 
     def _record(self) -> None:
@@ -106,7 +118,7 @@ class _Exchange:
         # The path only: a query string may carry what must stay out of logs.
         facts = {
             "action": "http_request",
-            "method": self._scope["method"],
+            "method": self._method,
             "path": self._path,
             "status": self._status,
             "duration_ms": round(seconds * 1000, 1),

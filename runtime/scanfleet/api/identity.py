@@ -5,17 +5,19 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from scanfleet.settings import ApiSettings
-
 LOCAL_OWNER = "local"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller. `owner` is 1 to 128 characters; it names the caller's jobs and uploads."""
+    """An authenticated caller. `owner` is 1 to 128 characters; it names the caller's jobs and uploads.
+
+    tenant_prefixes: s3:// folders that this caller may use, and no caller of another tenant.
+    """
 
     owner: str
     is_operator: bool
+    tenant_prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # The owner becomes a folder name in S3 and a table key.
@@ -45,12 +47,6 @@ class LocalIdentity:
         """Return the local operator, whatever the request says."""
         del request
         return Caller(owner=LOCAL_OWNER, is_operator=True)
-
-
-def identity_provider(settings: ApiSettings) -> IdentityProvider:
-    """Return the provider that the deployment uses; so far there is one."""
-    del settings
-    return LocalIdentity()
 
 
 def current_caller(request: Request) -> Caller:

@@ -1,4 +1,4 @@
-"""Which S3 places a caller may name: the deployment's allowed prefixes, less other callers' uploads."""
+"""Which S3 places a caller may name: the deployment's, its tenant's, less other callers' uploads."""
 
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ class Places:
     """The places of one caller."""
 
     def __init__(self, settings: ApiSettings, caller: Caller) -> None:
-        self._allowed = AllowedPrefixes(settings.allowed_prefixes)
+        self._allowed = AllowedPrefixes((*settings.allowed_prefixes, *caller.tenant_prefixes))
         bucket, _, key = settings.uploads_uri.removeprefix("s3://").partition("/")
         self._uploads_root = S3Uri(bucket, key if not key or key.endswith("/") else key + "/")
         # Quoted, so that an owner whose name has a slash cannot stand in another's folder.

@@ -1,0 +1,129 @@
+"""The API's function: what it is told, and what it may do."""
+
+import json
+from datetime import timedelta
+
+from aws_cdk import Stack
+from aws_cdk.aws_iam import Role
+from aws_cdk.aws_lambda import Function
+from constructs import Construct
+
+from cdk.config import ConfigError
+from cdk.grants import allow
+from cdk.lambda_function import DependenciesLayer, scanfleet_function
+from cdk.system import System
+from scanfleet.contract import LOGS_PREFIX, MANIFESTS_PREFIX, UPLOADS_PREFIX, Auth, Component, Env, TableIndex
+
+HANDLER = "scanfleet.api.lambda_entry.handler"
+MEMORY_MIB = 1024
+"""More than the code needs: Lambda gives processor time by memory, and a cold start is all processing."""
+TIMEOUT = timedelta(seconds=28)
+"""Below the HTTP API's own 30 s, so that the caller gets our answer or its own. Source: API Gateway developer
+guide, "Quotas for configuring and running an HTTP API"."""
+MOST_TENANTS_BYTES = 2500
+"""Of 4 KB that Lambda takes for all environment variables; the others need the rest."""
+_OBJECTS = "objects come and go"
+
+
+class ApiFunction(Construct):
+    """The same app as on one machine, over the data stack; it never reads what a job's files contain.
+
+    Through presigned URLs its callers may do what it may do: read objects of the allowed prefixes, and write
+    under uploads/.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, system: System, layer: DependenciesLayer
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._system = system
+        self.function: Function = scanfleet_function(
+            self,
+            "Function",
+            config=system.config,
+            component=Component.API,
+            layer=layer,
+            handler=HANDLER,
+            environment=self._environment(),
+            timeout=TIMEOUT,
+            memory_mib=MEMORY_MIB,
+            reserved_concurrency=system.config.api.reserved_concurrency,
+        )
+        role = self.function.role
+        assert isinstance(role, Role)  # the factory made it
+        self._let_keep_jobs(role)
+        self._let_see_files(role)
+
+    def _environment(self) -> dict[str, str]:
+        system, config = self._system, self._system.config
+        whole = system.environment(self)
+        # A caller has its own folder of the data bucket, the deployment's prefixes and its tenant's.
+        whole[Env.ALLOWED_PREFIXES] = ",".join((whole[Env.UPLOADS_URI], *config.allowed_prefixes))
+        whole[Env.AUTH_MODE] = Auth(config.api.auth.value)
+        if config.medit.release_bucket is None:
+            whole[Env.DEFAULT_PROCESSOR] = "reference"
+        if config.api.operators:
+            whole[Env.OPERATORS] = ",".join(config.api.operators)
+        if config.api.jwt_issuer is not None:
+            whole[Env.JWT_ISSUER] = config.api.jwt_issuer
+            whole[Env.JWT_AUDIENCE] = ",".join(config.api.jwt_audience)
+        if config.tenants:
+            whole[Env.TENANTS] = self._tenants()
+        return whole
+
+    def _tenants(self) -> str:
+        tenants = self._system.config.tenants
+        text = json.dumps(
+            {
+                name: {"callers": list(tenant.callers), "allowed_prefixes": list(tenant.allowed_prefixes)}
+                for name, tenant in tenants.items()
+            },
+            separators=(",", ":"),
+        )
+        if len(text) > MOST_TENANTS_BYTES:
+            raise ConfigError(
+                field_name="tenants",
+                got=f"{len(tenants)} tenants in {len(text)} bytes of JSON",
+                allowed=f"at most {MOST_TENANTS_BYTES} bytes: they reach the function as an environment"
+                " variable; name roles instead of users, or give large tenants a stage of their own",
+            )
+        return text
+
+    # --- What it may do ------------------------------------------------------------------------------------
+
+    def _let_keep_jobs(self, role: Role) -> None:
+        table = self._system.jobs.table
+        indexes = [f"{table.table_arn}/index/{index}" for index in TableIndex]
+        actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"]
+        allow(role, "KeepJobs", actions, [table.table_arn])
+        allow(role, "FindJobs", ["dynamodb:Query"], indexes)
+        queues = [queue.queue_arn for pool in self._system.queues.values() for queue in pool.queues.values()]
+        allow(role, "QueueJobs", ["sqs:SendMessage", "sqs:GetQueueAttributes"], queues)
+
+    def _let_see_files(self, role: Role) -> None:
+        data, artifacts = self._system.buckets.data, self._system.buckets.artifacts
+        uploads = data.arn_for_objects(f"{UPLOADS_PREFIX}*")
+        allow(role, "SignUploads", ["s3:PutObject"], [uploads], wildcard=_OBJECTS)
+        allow(role, "SignDownloads", ["s3:GetObject"], [uploads], wildcard=_OBJECTS)
+        kept = [artifacts.arn_for_objects(f"{prefix}*") for prefix in (LOGS_PREFIX, MANIFESTS_PREFIX)]
+        allow(role, "ReadLogsAndManifests", ["s3:GetObject"], kept, wildcard=_OBJECTS)
+        # Without a condition on the prefix: a job's folder is asked for by its exact name, and HeadBucket,
+        # which readiness asks, needs the same permission.
+        allow(role, "ListFiles", ["s3:ListBucket"], [data.bucket_arn, artifacts.bucket_arn])
+        for number, prefix in enumerate(self._system.config.prefixes):
+            self._let_see_foreign_files(role, f"{number}", prefix)
+        if (key := data.encryption_key) is not None:
+            allow(role, "UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], [key.key_arn])
+
+    def _let_see_foreign_files(self, role: Role, number: str, prefix: str) -> None:
+        """Let the function list and sign downloads below an allowed prefix outside the data bucket."""
+        bucket, _, folder = prefix.removeprefix("s3://").partition("/")
+        arn = Stack.of(self).format_arn(service="s3", region="", account="", resource=bucket)
+        allow(role, f"SignDownloadsOf{number}", ["s3:GetObject"], [f"{arn}/{folder}*"], wildcard=_OBJECTS)
+        allow(
+            role,
+            f"ListFilesOf{number}",
+            ["s3:ListBucket"],
+            [arn],
+            conditions={"StringLike": {"s3:prefix": [f"{folder}*"]}} if folder else None,
+        )
