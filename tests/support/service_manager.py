@@ -71,10 +71,16 @@ class ServiceManager:
     def await_status(self, is_so: Callable[[ServiceStatus], bool], *, seconds: float = 20) -> ServiceStatus:
         """Return the last status once the condition holds for it."""
         with self._told:
-            assert self._told.wait_for(lambda: self.statuses and is_so(self.statuses[-1]), seconds), (
-                self.statuses
+            self._told.wait_for(
+                lambda: self.statuses and (is_so(self.last) or self.last.state is STOPPED), seconds
             )
-            return self.statuses[-1]
+            assert is_so(self.last), self.statuses[-2:]
+            return self.last
+
+    @property
+    def last(self) -> ServiceStatus:
+        """Return what was reported last."""
+        return self.statuses[-1]
 
     def await_state(self, state: ServiceState) -> ServiceStatus:
         """Return the status by which the service reached the state."""

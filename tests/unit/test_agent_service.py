@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import boto3
+import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
 from scanfleet.agent import log_files as log_files_module
@@ -26,9 +31,14 @@ from scanfleet.agent.service_host import (
     Control,
     ServiceState,
 )
-from scanfleet.contract import Component
+from scanfleet.agent_reports import AgentDirectory, AgentReport
+from scanfleet.clients import build_autoscaling_client, build_clients
+from scanfleet.contract import Component, Priority
 from scanfleet.errors import ConfigurationError
 from scanfleet.telemetry import configure_logging
+from tests.support.cloud import create_job_table
+from tests.support.instance_metadata import FakeMetadata, fake_metadata
+from tests.support.lifecycle_hooks import LifecycleActions, create_group
 from tests.support.service_manager import Refused, ServiceManager
 
 FAST = timedelta(seconds=0.01)
@@ -195,6 +205,179 @@ def test_a_service_without_its_settings_says_so_in_the_log_file_and_to_windows(t
     assert "SCANFLEET_JOB_TABLE" in json.loads(line)["message"]
     for handler in logging.getLogger().handlers:
         handler.close()
+
+
+# --- The whole agent as a service --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def machine(endpoint, tmp_path, monkeypatch):
+    """An instance of a fleet: what user-data wrote for it, and its metadata."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    account = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    os.environ.update(account)
+    fleet = f"fleet-{tmp_path.name}"
+    instance_id = create_group(boto3.Session(), fleet)
+    clients = build_clients()
+    create_job_table(clients.dynamodb, fleet)
+    urls = {
+        priority.value: clients.sqs.create_queue(QueueName=f"{priority}-{tmp_path.name}")["QueueUrl"]
+        for priority in Priority
+    }
+    with fake_metadata(
+        instanceId=instance_id,
+        instanceType="g4dn.xlarge",
+        imageId="ami-1",
+        availabilityZone="us-east-1a",
+        region="us-east-1",
+    ) as metadata:
+        metadata.want("InService")
+        found = Machine(
+            fleet=fleet,
+            instance_id=instance_id,
+            metadata=metadata,
+            directory=AgentDirectory(clients.dynamodb, fleet),
+            logs=tmp_path / "logs",
+            file=tmp_path / "agent.env",
+            settings={
+                **account,
+                "SCANFLEET_STAGE": "dev",
+                "SCANFLEET_JOB_TABLE": fleet,
+                "SCANFLEET_ARTIFACTS_BUCKET": "artifacts",
+                "SCANFLEET_QUEUES": json.dumps({"linux-cpu": urls, "windows-gpu": urls}),
+                "SCANFLEET_ALLOWED_PREFIXES": "s3://data/",
+                "SCANFLEET_POOL": "linux-cpu",
+                "SCANFLEET_SCRATCH": str(tmp_path / "scratch"),
+                "SCANFLEET_LOG_FOLDER": str(tmp_path / "logs"),
+                "SCANFLEET_STATUS_PORT": "0",
+                "SCANFLEET_RECEIVE_WAIT_SECONDS": "1",
+                "SCANFLEET_FLEET": fleet,
+                "SCANFLEET_METADATA_URL": metadata.url,
+            },
+        )
+        yield found
+        for manager in found.managers:
+            manager.host.control(Control.STOP)
+            manager.end()
+    for handler in logging.getLogger().handlers:
+        handler.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    fleet: str
+    instance_id: str
+    metadata: FakeMetadata
+    directory: AgentDirectory
+    logs: Path
+    file: Path
+    settings: dict[str, str]
+    managers: list[ServiceManager] = field(default_factory=list)
+
+    def start(self, **changed: str) -> ServiceManager:
+        self.file.write_text(
+            "".join(f"{name}={text}\n" for name, text in {**self.settings, **changed}.items())
+        )
+        manager = ServiceManager()
+        self.managers.append(manager)
+        manager.start(program(self.file), every=FAST)
+        return manager
+
+    def lines(self) -> list[dict[str, object]]:
+        """What the agent did; moto's server logs through this process, too."""
+        found = map(json.loads, (self.logs / "agent.jsonl").read_text().splitlines())
+        return [line for line in found if "action" in line]
+
+    def await_report(self) -> AgentReport:
+        deadline = time.monotonic() + 20
+        while not (reports := self.directory.in_service()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return reports[0]
+
+    def health(self) -> tuple[int, str]:
+        (port,) = (line["status_port"] for line in self.lines() if line["action"] == "agent_started")
+        answer = httpx.get(f"http://127.0.0.1:{port}{contract.Route.HEALTH}")
+        return answer.status_code, answer.text
+
+    def instance(self) -> dict[str, object]:
+        groups = boto3.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[self.fleet])
+        return groups["AutoScalingGroups"][0]["Instances"][0]
+
+
+def test_a_service_on_an_instance_reports_it_and_stops_when_windows_asks(machine):
+    manager = machine.start()
+    manager.await_state(ServiceState.RUNNING)
+    report = machine.await_report()
+    manager.ask(Control.PRESHUTDOWN)
+    manager.end()
+
+    assert (report.agent_id, report.instance_id) == (machine.instance_id, machine.instance_id)
+    assert (report.instance_type, report.ami_id) == ("g4dn.xlarge", "ami-1")
+    assert manager.statuses[-1].exit_code == NO_ERROR
+    actions = [line["action"] for line in machine.lines()]
+    assert {"agent_started", "service_stopping", "agent_stopped"} <= set(actions)
+    assert machine.directory.in_service() == ()
+
+
+def test_a_service_ends_by_itself_when_the_group_terminates_its_instance(machine, monkeypatch):
+    def with_hooks(region):
+        client = build_autoscaling_client(region)
+        calls.append(LifecycleActions(client))
+        calls[0].waiting.add(drain)
+        return client
+
+    calls: list[LifecycleActions] = []
+    drain = (machine.fleet, contract.TERMINATE_HOOK, machine.instance_id)
+    monkeypatch.setattr("scanfleet.agent.main.build_autoscaling_client", with_hooks)
+    manager = machine.start()
+    manager.await_state(ServiceState.RUNNING)
+    machine.await_report()
+
+    machine.metadata.want("Terminated")
+    manager.end()
+
+    assert manager.statuses[-1].exit_code == NO_ERROR
+    assert calls[0].completed == [drain]
+    assert machine.directory.in_service() == ()
+
+
+def test_an_agent_that_cannot_run_its_pools_program_gives_its_instance_up(machine):
+    manager = machine.start(SCANFLEET_POOL="windows-gpu")
+    manager.end()
+
+    assert manager.statuses[-1].specific_code == 78
+    assert machine.instance()["HealthStatus"] == "Unhealthy"
+    (given_up,) = [line for line in machine.lines() if line["action"] == "instance_unhealthy"]
+    assert "SCANFLEET_MEDIT_RELEASE_FOLDER" in given_up["reason"]
+
+
+def test_the_health_page_says_ready_once_the_agent_serves(machine):
+    manager = machine.start()
+    manager.await_state(ServiceState.RUNNING)
+    machine.await_report()
+    deadline = time.monotonic() + 20
+    while machine.health() != (200, '{"status": "ready"}'):
+        assert time.monotonic() < deadline, machine.health()
+        time.sleep(0.02)
+    manager.ask(Control.STOP)
+    manager.end()
 
 
 # --- Log files ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from scanfleet.errors import Unavailable
 
@@ -76,5 +77,5 @@ def _answering(what: str) -> Iterator[_Answer]:
         if NO_ACTION not in error.response.get("Error", {}).get("Message", ""):
             raise Unavailable(f"{what}: {error}") from error
         answer.was_accepted = False
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise Unavailable(f"{what}: {error}") from error

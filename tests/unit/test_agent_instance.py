@@ -1,0 +1,415 @@
+"""The agent on an EC2 instance: instance metadata, and its life in an Auto Scaling group."""
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from scanfleet import contract
+from scanfleet.agent.fleet_member import FleetMember
+from scanfleet.agent.instance import TOKEN_RENEWED_AFTER_SECONDS, Instance, InstanceMetadata, SpotNotice
+from scanfleet.agent.membership import Membership, MembershipRules, give_up
+from scanfleet.clients import build_autoscaling_client
+from scanfleet.errors import Unavailable
+from tests.support.instance_metadata import fake_metadata
+from tests.support.lifecycle_hooks import LifecycleActions, create_group
+
+FLEET = "scanfleet-dev-windows-gpu"
+RULES = MembershipRules()
+
+
+@pytest.fixture
+def imds():
+    with fake_metadata(
+        instanceId="i-0abc",
+        instanceType="g4dn.xlarge",
+        imageId="ami-1",
+        availabilityZone="us-east-1a",
+        region="us-east-1",
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def clock():
+    class Clock:
+        now = 1_800_000_000.0
+
+        def __call__(self):
+            return self.now
+
+        def pass_by(self, time: timedelta):
+            self.now += time.total_seconds()
+
+    return Clock()
+
+
+# --- Instance metadata -------------------------------------------------------------------------------------
+
+
+def test_the_instance_knows_itself(imds):
+    found = InstanceMetadata(imds.url).instance()
+
+    assert found == Instance(
+        instance_id="i-0abc",
+        instance_type="g4dn.xlarge",
+        ami_id="ami-1",
+        availability_zone="us-east-1a",
+        region="us-east-1",
+    )
+
+
+def test_what_there_is_not_is_none(imds):
+    metadata = InstanceMetadata(imds.url)
+
+    assert (metadata.target_state(), metadata.spot_notice()) == (None, None)
+
+
+def test_one_token_serves_many_questions_until_it_is_half_as_old_as_it_may_get(imds, clock):
+    metadata = InstanceMetadata(imds.url, clock=clock)
+    for _ in range(3):
+        metadata.target_state()
+    assert len(imds.tokens) == 1
+
+    clock.now += TOKEN_RENEWED_AFTER_SECONDS + 1
+    metadata.target_state()
+
+    assert len(imds.tokens) == 2
+
+
+def test_a_token_that_is_refused_is_replaced(imds):
+    metadata = InstanceMetadata(imds.url)
+    imds.want("InService")
+    assert metadata.target_state() == "InService"
+
+    imds.forget_tokens()
+
+    assert metadata.target_state() == "InService"
+
+
+def test_a_spot_notice_says_what_happens_when(imds):
+    imds.take_back("2027-01-15T08:22:00Z")
+
+    at = datetime(2027, 1, 15, 8, 22, tzinfo=UTC).timestamp()
+    assert InstanceMetadata(imds.url).spot_notice() == SpotNotice(action="terminate", at=at)
+
+
+@pytest.mark.parametrize("notice", ["", "{}", '{"action": "terminate", "time": "soon"}', "[]"])
+def test_a_notice_that_cannot_be_read_is_no_answer(imds, notice):
+    imds.documents["/latest/meta-data/spot/instance-action"] = notice
+
+    with pytest.raises(Unavailable, match="spot notice"):
+        InstanceMetadata(imds.url).spot_notice()
+
+
+def test_a_service_that_is_broken_or_not_there_is_no_answer(imds):
+    imds.is_broken = True
+    with pytest.raises(Unavailable, match="HTTP 503"):
+        InstanceMetadata(imds.url).target_state()
+    with pytest.raises(Unavailable, match="Connection refused"):
+        InstanceMetadata("http://127.0.0.1:1").target_state()
+
+
+# --- Membership --------------------------------------------------------------------------------------------
+
+
+class StandInWorker:
+    """What membership needs of a worker, without jobs."""
+
+    def __init__(self):
+        self.busy = 0
+        self.trouble = None
+        self.is_on_hold = False
+        self.drains = []
+        self.listeners = []
+
+    def problem(self):
+        return self.trouble
+
+    def hold(self, is_on_hold):
+        self.is_on_hold = is_on_hold
+
+    def drain(self, grace, *, reason):
+        self.drains.append((grace, reason))
+
+    def listen(self, listener):
+        self.listeners.append(listener)
+
+    def run(self, jobs):
+        self.busy = jobs
+        for listener in self.listeners:
+            listener()
+
+
+@pytest.fixture
+def worker():
+    return StandInWorker()
+
+
+class Group:
+    """An Auto Scaling group of one instance in moto, and the calls that moto lacks."""
+
+    def __init__(self, client, instance_id):
+        self.client = client
+        self.instance_id = instance_id
+        self.actions = LifecycleActions(client)
+        self.member = FleetMember(client, fleet=FLEET, instance_id=instance_id)
+
+    def instance(self):
+        (group,) = self.client.describe_auto_scaling_groups(AutoScalingGroupNames=[FLEET])[
+            "AutoScalingGroups"
+        ]
+        return next(i for i in group["Instances"] if i["InstanceId"] == self.instance_id)
+
+    @property
+    def is_protected(self):
+        return self.instance()["ProtectedFromScaleIn"]
+
+    def wait_at(self, hook):
+        self.actions.waiting.add((FLEET, hook, self.instance_id))
+
+    def has_completed(self, hook):
+        return (FLEET, hook, self.instance_id) in self.actions.completed
+
+
+@pytest.fixture(scope="module")
+def instance_id():
+    """One account for all tests: `group` brings its instance back to the beginning for each."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        with mock_aws():
+            yield create_group(boto3.Session(region_name="us-east-1"), FLEET)
+
+
+@pytest.fixture
+def group(instance_id):
+    found = Group(build_autoscaling_client("us-east-1"), instance_id)
+    found.member.protect(False)
+    found.client.set_instance_health(InstanceId=instance_id, HealthStatus="Healthy")
+    return found
+
+
+@pytest.fixture
+def membership(group, imds, worker, clock):
+    imds.want("InService")
+    return Membership(group.member, InstanceMetadata(imds.url), worker, clock=clock)
+
+
+def test_a_ready_agent_lets_the_group_put_its_instance_into_service(membership, group, worker):
+    group.wait_at(contract.LAUNCH_HOOK)
+    worker.trouble = "not started yet"
+    membership.look()
+    assert not group.has_completed(contract.LAUNCH_HOOK)
+
+    worker.trouble = None
+    membership.look()
+    membership.look()
+
+    assert group.actions.completed == [(FLEET, contract.LAUNCH_HOOK, group.instance_id)]
+
+
+def test_nobody_waiting_for_the_ready_word_is_no_error(membership, group, caplog):
+    membership.look()
+
+    assert group.actions.completed == []
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_the_ready_word_is_said_again_until_the_group_has_heard_it(membership, group, clock):
+    group.wait_at(contract.LAUNCH_HOOK)
+    group.actions.is_down = True
+    membership.look()
+
+    group.actions.is_down = False
+    clock.pass_by(RULES.retry)
+    membership.look()
+
+    assert group.has_completed(contract.LAUNCH_HOOK)
+
+
+def test_an_agent_that_never_gets_ready_has_its_instance_replaced_and_says_why(
+    membership, group, worker, clock, caplog
+):
+    worker.trouble = "the queue does not answer"
+    clock.pass_by(RULES.ready - timedelta(seconds=1))
+    membership.look()
+    assert group.instance()["HealthStatus"] == "Healthy"
+
+    clock.pass_by(timedelta(seconds=1))
+    membership.look()
+
+    assert group.instance()["HealthStatus"] == "Unhealthy"
+    (record,) = [r for r in caplog.records if getattr(r, "action", "") == "instance_unhealthy"]
+    assert "the queue does not answer" in record.reason
+
+
+def test_trouble_after_a_good_start_is_left_to_the_health_check(membership, group, worker, clock):
+    membership.look()
+    worker.trouble = "the queue does not answer"
+    clock.pass_by(RULES.ready * 2)
+
+    membership.look()
+
+    assert group.instance()["HealthStatus"] == "Healthy"
+
+
+def test_a_busy_instance_is_protected_until_it_has_been_idle_for_a_while(membership, group, worker, clock):
+    membership.look()
+    assert group.is_protected is False
+
+    worker.run(1)
+    membership.look()
+    assert group.is_protected is True
+
+    worker.run(0)
+    clock.pass_by(RULES.idle - timedelta(seconds=1))
+    membership.look()
+    assert group.is_protected is True
+
+    clock.pass_by(timedelta(seconds=1))
+    membership.look()
+    assert group.is_protected is False
+
+
+def test_protection_left_by_an_agent_that_crashed_is_taken_off(membership, group):
+    group.member.protect(True)
+
+    membership.look()
+
+    assert group.is_protected is False
+
+
+def test_protection_is_tried_again_when_auto_scaling_does_not_answer(
+    membership, group, worker, clock, caplog
+):
+    membership.look()
+    worker.run(1)
+    group.actions.is_down = True
+    membership.look()
+    assert "protect not said" in caplog.text
+
+    group.actions.is_down = False
+    membership.look()
+    assert group.is_protected is False, "too soon: it waits before it tries again"
+    clock.pass_by(RULES.retry)
+    membership.look()
+    assert group.is_protected is True
+
+
+def test_an_instance_that_is_terminated_drains_once_and_keeps_the_hook_waiting(
+    membership, group, imds, worker, clock
+):
+    group.wait_at(contract.TERMINATE_HOOK)
+    worker.run(1)
+    membership.look()
+
+    imds.want("Terminated")
+    for _ in range(5):
+        membership.look()
+        clock.pass_by(RULES.look)
+    clock.pass_by(RULES.heartbeat)
+    membership.look()
+
+    assert worker.drains == [(contract.DRAIN_GRACE, "Auto Scaling terminates the instance")]
+    assert len(group.actions.kept_alive) == 2
+    assert not group.has_completed(contract.TERMINATE_HOOK)
+
+    membership.leave()
+
+    assert group.has_completed(contract.TERMINATE_HOOK)
+
+
+def test_an_agent_that_stops_for_another_reason_completes_no_hook(membership, group):
+    group.wait_at(contract.TERMINATE_HOOK)
+    membership.look()
+
+    membership.leave()
+
+    assert not group.has_completed(contract.TERMINATE_HOOK)
+
+
+@pytest.mark.parametrize(("seconds_left", "grace"), [(120, 90), (3600, 900), (10, 0)])
+def test_a_spot_notice_drains_within_the_time_that_is_left(
+    membership, imds, worker, clock, seconds_left, grace
+):
+    at = datetime.fromtimestamp(clock.now + seconds_left, tz=UTC)
+    imds.take_back(at.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    membership.look()
+    membership.look()
+
+    assert worker.drains == [(timedelta(seconds=grace), "spot terminate")]
+
+
+@pytest.mark.parametrize("target", ["Warmed:Stopped", "Warmed:Running", "Standby", "Detached"])
+def test_an_instance_that_is_set_aside_takes_no_job_until_it_is_in_service(membership, imds, worker, target):
+    imds.want(target)
+    membership.look()
+    assert (worker.is_on_hold, worker.drains) == (True, [])
+
+    imds.want("InService")
+    membership.look()
+
+    assert not worker.is_on_hold
+
+
+def test_an_instance_of_the_warm_pool_says_ready_there_and_again_when_it_is_needed(
+    membership, group, imds, clock
+):
+    for target in ("Warmed:Stopped", "InService"):
+        group.wait_at(contract.LAUNCH_HOOK)
+        imds.want(target)
+        clock.pass_by(RULES.retry)
+        membership.look()
+
+    assert len(group.actions.completed) == 2
+
+
+def test_silent_metadata_is_said_once_and_changes_nothing(membership, imds, worker, caplog):
+    membership.look()
+    imds.is_broken = True
+
+    membership.look()
+    membership.look()
+
+    assert [r.action for r in caplog.records if r.levelno >= logging.WARNING] == ["metadata_failed"]
+    assert (worker.is_on_hold, worker.drains) == (False, [])
+
+
+def test_a_change_of_the_running_jobs_is_seen_at_once(group, imds, worker):
+    imds.want("InService")
+    protected = threading.Event()
+
+    class Watched(FleetMember):
+        def protect(self, is_protected):
+            super().protect(is_protected)
+            if is_protected:
+                protected.set()
+
+    member = Watched(group.client, fleet=FLEET, instance_id=group.instance_id)
+    rules = MembershipRules(look=timedelta(hours=1))
+    membership = Membership(member, InstanceMetadata(imds.url), worker, rules=rules)
+    membership.start()
+    try:
+        worker.run(1)
+        assert protected.wait(20)
+    finally:
+        membership.stop()
+
+
+def test_a_machine_that_cannot_be_given_up_is_logged(group, caplog):
+    group.actions.is_down = True
+
+    give_up(group.member, "no licence")
+
+    assert "no licence" in caplog.text
+    assert "not given up" in caplog.text
+
+
+def test_drain_and_heartbeats_fit_the_hook():
+    assert RULES.drain + RULES.look + RULES.hand_back < contract.TERMINATE_HOOK_TIMEOUT
+    assert RULES.heartbeat * 2 < contract.TERMINATE_HOOK_TIMEOUT
