@@ -7,7 +7,7 @@ Source: Windows commands reference, "sc.exe create", "sc.exe failure", "sc.exe q
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
@@ -18,6 +18,7 @@ RESTART_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=
 """After the first, the second and each later failure: a crash is often a passing one, a crash loop is not."""
 FAILURES_FORGOTTEN_AFTER = timedelta(hours=1)
 CALL_SECONDS = 60.0
+SC = r"C:\Windows\System32\sc.exe"
 
 ERROR_SERVICE_ALREADY_RUNNING = 1056
 ERROR_SERVICE_DOES_NOT_EXIST = 1060
@@ -45,12 +46,21 @@ class Status:
         return f"{name}, exit code {self.exit_code}" if self.exit_code else name
 
 
+RunSc = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+"""Runs sc.exe with these words. Raises OSError and TimeoutExpired."""
+
+
+def run_sc(words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run Windows' own."""
+    return subprocess.run([SC, *words], capture_output=True, text=True, check=False, timeout=CALL_SECONDS)
+
+
 class ServiceRegistration:
     """One service, by name. Every method raises Unavailable with sc.exe's words when it refuses."""
 
-    def __init__(self, name: str, *, sc: Sequence[str] = ("sc.exe",)) -> None:
+    def __init__(self, name: str, *, sc: RunSc | None = None) -> None:
         self._name = name
-        self._sc = sc
+        self._sc = sc or run_sc
 
     def register(self, command: Sequence[str], *, display_name: str) -> None:
         """Leave the service registered with this command and the restart rules, whatever it was before."""
@@ -82,9 +92,8 @@ class ServiceRegistration:
 
     def _call(self, verb: str, *words: str, allowed: int = 0) -> str:
         """Return what sc.exe printed; "" when it ended with the exit code that is allowed besides 0."""
-        command = [*self._sc, verb, self._name, *words]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CALL_SECONDS)
+            done = self._sc((verb, self._name, *words))
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unavailable(f"sc.exe {verb} {self._name}: {error}") from error
         if done.returncode == 0:
