@@ -4,6 +4,7 @@ PYTHON ?= python3
 AGENTS ?= 2
 PORT   ?= 8080
 STAGE  ?= dev
+BASE   ?= origin/main
 
 BIN    := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -15,7 +16,7 @@ CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
 CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth bench deploy fmt clean
+.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth diff bench deploy fmt clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -53,8 +54,11 @@ types: setup ## Strict types; the agent's as Windows sees them, too
 synth: setup ## Templates into cdk.out, with every validation on (STAGE=dev)
 	@$(CDK) synth --quiet -c stage=$(STAGE)
 
-deploy: setup ## Deploy to AWS with the credentials of this shell (STAGE=dev)
-	@$(CDK) deploy --all -c stage=$(STAGE)
+diff: setup ## What this checkout does to the templates of another commit (BASE=origin/main STAGE=dev)
+	@exec $(BIN)/python scripts/template_diff.py --base "$(BASE)" --stage $(STAGE) $(if $(REPORT),--report "$(REPORT)")
+
+deploy: setup ## Deploy to AWS with the credentials of this shell (STAGE=dev APPROVAL=never asks nothing)
+	@$(CDK) deploy --all -c stage=$(STAGE) $(if $(APPROVAL),--require-approval $(APPROVAL))
 
 bench: setup ## Benchmarks against named peers (ONLY=name runs one)
 	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
