@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import httpx
 from aws_cdk import App, DefaultStackSynthesizer
+from moto.cloudformation.parsing import get_model_map
 
 from scanfleet.local.cdk_cli import cdk
 from scanfleet.local.deploy import BOOTSTRAP_PARAMETER, emulator_environment
@@ -124,19 +125,20 @@ def app_for_moto(*, context: dict[str, Any], folder: Path) -> App:
     )
 
 
-def adapt_to_moto(assembly: Path, *, skipped: set[str]) -> None:
+def adapt_to_moto(assembly: Path) -> None:
     """Write around what moto 5.2 cannot read in these templates; nothing else of them changes.
 
     It expects other forms of some resources' tags than CloudFormation has, and knows no attribute of a
     resource whose type it skips.
     """
+    known = get_model_map()
     for path in assembly.glob("*.template.json"):
         template = json.loads(path.read_text())
         resources = template.get("Resources", {})
         for resource in resources.values():
             if resource["Type"] in {"AWS::SSM::Parameter", "AWS::KMS::Key"}:
                 resource["Properties"].pop("Tags", None)
-        unknown = {name for name, resource in resources.items() if resource["Type"] in skipped}
+        unknown = {name for name, resource in resources.items() if resource["Type"] not in known}
         path.write_text(json.dumps(_without_attributes(template, unknown)))
 
 

@@ -48,7 +48,7 @@ def synthesized(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
             patch.setenv("CDK_VALIDATION", "false")
             build(app)
             app.synth()
-        adapt_to_moto(folder, skipped=SKIPPED_BY_MOTO)
+        adapt_to_moto(folder)
         return folder
 
     return synthesize
