@@ -17,7 +17,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED
 
 from aws_cdk import AssetHashType, Stage
-from aws_cdk.aws_iam import IGrantable
+from aws_cdk.aws_iam import IGrantable, PolicyStatement
 from aws_cdk.aws_s3_assets import Asset
 from constructs import Construct
 
@@ -60,8 +60,13 @@ class AgentBundle(Construct):
 
     def grant_read(self, grantee: IGrantable) -> None:
         """Let the grantee read these two objects and no others."""
-        for asset in self._assets:
-            asset.bucket.grant_read(grantee, asset.s3_object_key)
+        grantee.grant_principal.add_to_principal_policy(
+            PolicyStatement(
+                sid="AgentBundle",
+                actions=["s3:GetObject"],
+                resources=[asset.bucket.arn_for_objects(asset.s3_object_key) for asset in self._assets],
+            )
+        )
 
     def _part(self, construct_id: str, path: Path, *, digest: str, file_name: str) -> BundlePart:
         self._link_into_output(path, digest)
