@@ -30,9 +30,10 @@ def build(app: App) -> DeploymentConfig:
     if not app.node.try_get_context("data_only"):
         network = NetworkStack(app, "Network", config=config).network
         ImageStack(app, "Image", config=config, network=network, system=system)
-        agents = ApiStack(app, "Api", config=config, network=network, system=system).agents_target_group
+        api = ApiStack(app, "Api", config=config, network=network, system=system)
+        agents = api.agents_target_group
         FleetStack(app, "Fleet", config=config, network=network, system=system, agents=agents)
-        MonitoringStack(app, "Monitoring", config=config, system=system)
+        MonitoringStack(app, "Monitoring", config=config, system=system, doors=api.doors)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)
     if os.environ.get("CDK_VALIDATION") != "false":  # the CDK's own switch for its own rules

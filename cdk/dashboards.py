@@ -7,7 +7,7 @@ from constructs import Construct
 
 from cdk import dashboards_api, dashboards_fleet, dashboards_jobs, dashboards_pool, dashboards_releases
 from cdk.alarms import Alarms
-from cdk.dashboards_api import Doors
+from cdk.api_doors import Doors
 from cdk.system import System
 from scanfleet.contract import PRODUCT
 
@@ -30,7 +30,7 @@ class Dashboards(Construct):
     """Every dashboard of the deployment. `doors`: the API's, whose metrics AWS names by generated ids."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, system: System, alarms: Alarms, doors: Doors | None
+        self, scope: Construct, construct_id: str, *, system: System, alarms: Alarms, doors: Doors
     ) -> None:
         super().__init__(scope, construct_id)
         config = system.config

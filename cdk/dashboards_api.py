@@ -1,10 +1,9 @@
 """The API: both doors, the function behind them, the app's routes, the table under them."""
 
-from dataclasses import dataclass
-
 from aws_cdk import Duration
 from aws_cdk.aws_cloudwatch import IMetric, IWidget
 
+from cdk.api_doors import Doors
 from cdk.aws_metrics import function_metric, http_api_metric, load_balancer_metric, table_metric
 from cdk.config import DeploymentConfig
 from cdk.dashboards_parts import graph, heading, log_table, percentiles, search
@@ -15,16 +14,8 @@ from scanfleet.contract import ALL_ROUTES, Component, Dimension, Metric, functio
 MINUTE = Duration.minutes(1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Doors:
-    """load_balancer: its full name ("app/<name>/<id>"); http_api: its id."""
-
-    load_balancer: str
-    http_api: str
-
-
-def rows(system: System, doors: Doors | None) -> list[list[IWidget]]:
-    """Return the dashboard's rows; those of the doors when they are given."""
+def rows(system: System, doors: Doors) -> list[list[IWidget]]:
+    """Return the dashboard's rows."""
     config = system.config
     return [
         [heading("### The app")],
@@ -52,17 +43,13 @@ def rows(system: System, doors: Doors | None) -> list[list[IWidget]]:
         ],
         [heading("### Its function")],
         _function(config),
-        *_doors(doors),
+        [heading("### The doors")],
+        _load_balancer(doors),
+        _http_api(doors),
         [heading("### The job table")],
         _table(system),
         [log_table(config, API_ERRORS, width=12), log_table(config, API_SLOW, width=12)],
     ]
-
-
-def _doors(doors: Doors | None) -> list[list[IWidget]]:
-    if doors is None:
-        return []
-    return [[heading("### The doors")], _load_balancer(doors), _http_api(doors)]
 
 
 def _function(config: DeploymentConfig) -> list[IWidget]:

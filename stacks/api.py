@@ -3,6 +3,7 @@
 from aws_cdk import CfnOutput
 from constructs import Construct
 
+from cdk.api_doors import Doors
 from cdk.api_function import ApiFunction
 from cdk.api_web_acl import ApiWebAcl
 from cdk.base_stack import BaseStack
@@ -36,5 +37,6 @@ class ApiStack(BaseStack):
             ApiWebAcl(self, "WebAcl", config=config, load_balancer_arn=arn)
         self.agents_target_group = balancer.agents
         """Instances of the fleets; the load balancer asks their agents for health and nothing else."""
+        self.doors = Doors(load_balancer=balancer.balancer.load_balancer_full_name, http_api=door.api.api_id)
         CfnOutput(self, "HttpApiUrl", value=door.url)
         CfnOutput(self, "LoadBalancerUrl", value=balancer.url)

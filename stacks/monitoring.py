@@ -4,12 +4,12 @@ from constructs import Construct
 
 from cdk.alarm_topic import AlarmTopic
 from cdk.alarms import Alarms
+from cdk.api_doors import Doors
 from cdk.aws_events import AwsEvents
 from cdk.base_stack import BaseStack
 from cdk.budget import Budget
 from cdk.config import DeploymentConfig
 from cdk.dashboards import Dashboards
-from cdk.dashboards_api import Doors
 from cdk.queries import SavedQueries
 from cdk.system import System
 from scanfleet.contract import PRODUCT
@@ -29,7 +29,7 @@ class MonitoringStack(BaseStack):
         *,
         config: DeploymentConfig,
         system: System,
-        doors: Doors | None = None,
+        doors: Doors,
     ) -> None:
         super().__init__(scope, construct_id, config=config, contains="dashboards and alarms")
         topic = AlarmTopic(
