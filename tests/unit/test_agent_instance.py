@@ -199,12 +199,19 @@ def membership(group, imds, worker, clock):
     return Membership(group.member, InstanceMetadata(imds.url), worker, clock=clock)
 
 
-def test_a_ready_agent_lets_the_group_put_its_instance_into_service(membership, group, worker):
+def test_a_machine_that_comes_from_the_warm_pool_without_a_boot_says_that_it_is_ready(
+    membership, group, imds, worker
+):
+    imds.want("Warmed:Hibernated")
+    membership.look()
     group.wait_at(contract.LAUNCH_HOOK)
-    worker.trouble = "not started yet"
     membership.look()
     assert not group.has_completed(contract.LAUNCH_HOOK)
 
+    imds.want("InService")
+    worker.trouble = "the queue does not answer"
+    membership.look()
+    assert not group.has_completed(contract.LAUNCH_HOOK)
     worker.trouble = None
     membership.look()
     membership.look()
@@ -212,16 +219,20 @@ def test_a_ready_agent_lets_the_group_put_its_instance_into_service(membership, 
     assert group.actions.completed == [(FLEET, contract.LAUNCH_HOOK, group.instance_id)]
 
 
-def test_nobody_waiting_for_the_ready_word_is_no_error(membership, group, caplog):
+def test_after_a_boot_the_ready_word_is_user_datas(membership, group):
+    group.wait_at(contract.LAUNCH_HOOK)
+
     membership.look()
 
     assert group.actions.completed == []
-    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
-def test_the_ready_word_is_said_again_until_the_group_has_heard_it(membership, group, clock):
+def test_the_ready_word_is_said_again_until_the_group_has_heard_it(membership, group, imds, clock):
+    imds.want("Warmed:Running")
+    membership.look()
     group.wait_at(contract.LAUNCH_HOOK)
     group.actions.is_down = True
+    imds.want("InService")
     membership.look()
 
     group.actions.is_down = False
@@ -229,6 +240,16 @@ def test_the_ready_word_is_said_again_until_the_group_has_heard_it(membership, g
     membership.look()
 
     assert group.has_completed(contract.LAUNCH_HOOK)
+
+
+def test_nobody_waiting_for_the_ready_word_is_no_error(membership, group, imds, caplog):
+    imds.want("Warmed:Running")
+    membership.look()
+    imds.want("InService")
+    membership.look()
+
+    assert group.actions.completed == []
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 def test_an_agent_that_never_gets_ready_has_its_instance_replaced_and_says_why(
@@ -355,18 +376,6 @@ def test_an_instance_that_is_set_aside_takes_no_job_until_it_is_in_service(membe
     membership.look()
 
     assert not worker.is_on_hold
-
-
-def test_an_instance_of_the_warm_pool_says_ready_there_and_again_when_it_is_needed(
-    membership, group, imds, clock
-):
-    for target in ("Warmed:Stopped", "InService"):
-        group.wait_at(contract.LAUNCH_HOOK)
-        imds.want(target)
-        clock.pass_by(RULES.retry)
-        membership.look()
-
-    assert len(group.actions.completed) == 2
 
 
 def test_silent_metadata_is_said_once_and_changes_nothing(membership, imds, worker, caplog):

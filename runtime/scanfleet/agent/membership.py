@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 LEAVING = frozenset({"Terminated", "Warmed:Terminated"})
 ASIDE = frozenset({"Standby", "Detached"})
 IN_SERVICE = "InService"
+WARM = "Warmed:"
 COMPLETION_TRIES = 5
 
 
@@ -93,7 +94,7 @@ class Membership:
         self._rules = rules or MembershipRules()
         self._clock = clock
         self._target: str | None = None
-        self._ready_said_for: str | None = None
+        self._is_awaited = False
         self._was_ready = False
         self._give_up_at = clock() + self._rules.ready.total_seconds()
         self._notice: SpotNotice | None = None
@@ -159,7 +160,9 @@ class Membership:
         self._target = target
         if target in LEAVING:
             self._begin_to_leave(self._rules.drain, "Auto Scaling terminates the instance")
-        self._worker.hold(target is not None and (target in ASIDE or target.startswith("Warmed:")))
+        is_warm = target is not None and target.startswith(WARM)
+        self._is_awaited = self._is_awaited or is_warm
+        self._worker.hold(is_warm or target in ASIDE)
 
     def _see_spot_notice(self) -> None:
         notice: SpotNotice | None = None
@@ -180,20 +183,18 @@ class Membership:
     # --- What the group is told ----------------------------------------------------------------------------
 
     def _tell_ready(self) -> None:
-        """Complete the launch hook once the agent is ready; give the machine up if it never is.
+        """Complete the launch hook after a wait in the warm pool; give the machine up if it never gets ready.
 
-        User-data completes the hook of a first boot, too: whoever comes second finds nothing that waits. A
-        machine from the warm pool starts without user-data.
+        After a boot user-data completes the hook. One that waited running or hibernated does not boot.
         """
         problem = self._worker.problem()
         if self._is_leaving:
             return
         if problem is None:
             self._was_ready = True
-            target = self._target or IN_SERVICE
-            if self._ready_said_for != target and self._is_due("ready", self._rules.retry):
-                said = self._call("ready", lambda: self._member.complete(contract.LAUNCH_HOOK))
-                self._ready_said_for = target if said else None
+            is_due = self._is_awaited and self._target == IN_SERVICE and self._is_due("ready", timedelta())
+            if is_due and self._call("ready", lambda: self._member.complete(contract.LAUNCH_HOOK)):
+                self._is_awaited = False
         elif not self._was_ready and self._clock() >= self._give_up_at:
             self._give_up_at = self._clock() + self._rules.ready.total_seconds()
             give_up(self._member, f"not ready after {self._rules.ready}: {problem}")
@@ -206,7 +207,7 @@ class Membership:
         is_busy = now - self._busy_at < self._rules.idle.total_seconds()
         # Before it is in service it cannot be protected, and need not be.
         is_settled = self._is_leaving or is_busy == self._is_protected
-        if is_settled or self._ready_said_for is None or not self._is_due("protect", timedelta()):
+        if is_settled or not self._was_ready or not self._is_due("protect", timedelta()):
             return
         if self._call("protect", lambda: self._member.protect(is_busy)):
             self._is_protected = is_busy
