@@ -128,27 +128,30 @@ def app_for_moto(*, context: dict[str, Any], folder: Path) -> App:
 def adapt_to_moto(assembly: Path) -> None:
     """Write around what moto 5.2 cannot read in these templates; nothing else of them changes.
 
-    It expects other forms of some resources' tags than CloudFormation has, and knows no attribute of a
-    resource whose type it skips.
+    It expects other forms of some tags than CloudFormation has, and fails at an attribute that it does
+    not know instead of skipping it.
     """
-    known = get_model_map()
     for path in assembly.glob("*.template.json"):
         template = json.loads(path.read_text())
         resources = template.get("Resources", {})
         for resource in resources.values():
             if resource["Type"] in {"AWS::SSM::Parameter", "AWS::KMS::Key"}:
                 resource["Properties"].pop("Tags", None)
-        unknown = {name for name, resource in resources.items() if resource["Type"] not in known}
-        path.write_text(json.dumps(_without_attributes(template, unknown)))
+        types = {name: resource["Type"] for name, resource in resources.items()}
+        path.write_text(json.dumps(_with_known_attributes(template, types)))
 
 
-def _without_attributes(node: Any, unknown: set[str]) -> Any:
-    """Return the node with "Fn::GetAtt" of an unknown resource written as its name."""
+def _with_known_attributes(node: Any, types: dict[str, str]) -> Any:
+    """Return the node with each "Fn::GetAtt" that moto does not know written as a reference."""
     if isinstance(node, list):
-        return [_without_attributes(item, unknown) for item in node]
+        return [_with_known_attributes(item, types) for item in node]
     if not isinstance(node, dict):
         return node
-    attribute = node.get("Fn::GetAtt")
-    if attribute and attribute[0] in unknown:
-        return attribute[0]
-    return {key: _without_attributes(value, unknown) for key, value in node.items()}
+    if set(node) == {"Fn::GetAtt"}:
+        name, attribute = node["Fn::GetAtt"]
+        model = get_model_map().get(types[name])
+        if model is None:
+            return name
+        is_known = hasattr(model, "get_cfn_attribute") and model.has_cfn_attr(attribute)
+        return node if is_known else {"Ref": name}  # what it refers to is its ARN, or near enough
+    return {key: _with_known_attributes(value, types) for key, value in node.items()}
