@@ -142,11 +142,14 @@ def adapt_to_moto(assembly: Path) -> None:
 
 
 def _with_known_attributes(node: Any, types: dict[str, str]) -> Any:
-    """Return the node with each "Fn::GetAtt" that moto does not know written as a reference."""
+    """Return the node with each "Fn::GetAtt" that moto does not know written as a reference, and each reference to
+    a resource of a type that moto skips as its name."""
     if isinstance(node, list):
         return [_with_known_attributes(item, types) for item in node]
     if not isinstance(node, dict):
         return node
+    if set(node) == {"Ref"} and node["Ref"] in types and types[node["Ref"]] not in get_model_map():
+        return node["Ref"]
     if set(node) == {"Fn::GetAtt"}:
         name, attribute = node["Fn::GetAtt"]
         model = get_model_map().get(types[name])
