@@ -142,8 +142,10 @@ def adapt_to_moto(assembly: Path) -> None:
 
 
 def _with_known_attributes(node: Any, types: dict[str, str]) -> Any:
-    """Return the node with each "Fn::GetAtt" that moto does not know written as a reference, and each reference to
-    a resource of a type that moto skips as its name."""
+    """Return the node as moto can read it.
+
+    Each "Fn::GetAtt" that it does not know is a reference, each reference to a resource that it skips a name.
+    """
     if isinstance(node, list):
         return [_with_known_attributes(item, types) for item in node]
     if not isinstance(node, dict):
