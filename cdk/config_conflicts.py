@@ -74,6 +74,12 @@ def _check_new_vpc(config: "DeploymentConfig") -> None:
             "endpoints",
             "nat, because api.load_balancer is internet-facing and needs public subnets",
         )
+    if config.api.auth == "jwt":
+        _refuse(
+            "network.egress",
+            "endpoints",
+            "nat, because api.auth is jwt: the load balancer gets the issuer's keys over the internet",
+        )
 
 
 def _check_existing_vpc(network: "NetworkConfig") -> None:

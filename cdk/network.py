@@ -25,7 +25,7 @@ from aws_cdk.aws_ec2 import (
 from aws_cdk.aws_logs import LogGroup
 from constructs import Construct
 
-from cdk.config import DeploymentConfig, Egress, Scheme
+from cdk.config import AuthMode, DeploymentConfig, Egress, Scheme
 from cdk.logs import RETENTION
 from scanfleet.contract import AGENT_STATUS_PORT
 
@@ -81,6 +81,8 @@ class Network(Construct):
         self.agents = self._group("Agents", "Agents: status for the load balancer in, TLS out")
         self.builders = self._group("Builders", "Image builds: nothing in")
         self._open_load_balancer(config)
+        if config.api.auth is AuthMode.JWT:  # the load balancer gets the issuer's keys itself
+            _let_out(self.load_balancer, ports=(443,))
         _let_out(self.agents, ports=(443,))
         _let_out(self.builders, ports=(443, 80) if config.image.windows_updates else (443,))
         if config.network.vpc_id is None and config.network.egress is Egress.ENDPOINTS:

@@ -17,7 +17,7 @@ class Finding:
     tool: str
     rule: str
     where: str
-    """Stack and logical ID. Example: "data/JobsTable10C8EDF6"."""
+    """Stage, stack and logical ID. Example: "dev/data/JobsTable10C8EDF6"."""
     detail: str = ""
 
 

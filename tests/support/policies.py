@@ -59,7 +59,7 @@ class Document:
     """One policy document."""
 
     where: str
-    """Stack and logical ID, and which of the resource's documents."""
+    """Stage, stack and logical ID, and which of the resource's documents."""
     kind: str
     """identity: what a role may do; resource: who may do it to this; trust: who may be this role."""
     body: dict[str, Any]

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,11 @@ def cfn_lint(paths: Iterable[Path]) -> list[Finding]:
     ]
 
 
-def checkov(folder: Path) -> list[Finding]:
-    """Return the checks that fail for some template of the folder."""
+def checkov(paths: Iterable[Path]) -> list[Finding]:
+    """Return the checks that fail for some of the templates."""
+    files = [word for path in paths for word in ("--file", path)]
     options = ["--framework", "cloudformation", "--skip-download", "--output", "json", "--quiet", "--compact"]
-    report = json.loads(run([CHECKS / "python", CHECKS / "checkov", "--directory", folder, *options]))
+    report = json.loads(run([CHECKS / "python", CHECKS / "checkov", *files, *options]))
     assert not report["summary"]["parsing_errors"], report["results"]["parsing_errors"]
     assert report["summary"]["passed"] > 50, "checkov read no template"
     return [
@@ -90,8 +90,7 @@ def _logical_id(path: list[Any]) -> str:
     return str(path[1]) if path and path[0] == "Resources" and len(path) > 1 else "-"
 
 
-@cache
 def _place(file_name: str, logical_id: str) -> str:
-    """Return the stack and the logical ID; findings of several stages are one."""
-    stack = Path(file_name).name.removesuffix(".template.json").split(".")[-1]
-    return f"{stack}/{logical_id}"
+    """Return stage, stack and logical ID."""
+    name = Path(file_name).name.removesuffix(".template.json").replace(".", "/")
+    return f"{name}/{logical_id}"

@@ -399,6 +399,15 @@ CONFLICTS = [
         "network.egress: got 'endpoints'",
         "needs public subnets",
     ),
+    (
+        {
+            "network": {"egress": "endpoints"},
+            "image": {"windows_updates": False},
+            "api": PUBLIC | {"load_balancer": "internal"},
+        },
+        "network.egress: got 'endpoints'",
+        "the issuer's keys",
+    ),
     ({"api": PUBLIC | {"jwt_issuer": None}}, "api.jwt_issuer: got None", "because api.auth is jwt"),
     ({"api": PUBLIC | {"jwt_audience": []}}, "api.jwt_audience: got []", "because api.auth is jwt"),
     ({"api": {"jwt_issuer": "https://issuer.example"}}, "api.auth: got 'iam'", "jwt, because"),

@@ -1,11 +1,15 @@
 """What the network stack promises: who may reach whom, which ways lead out, and that nothing is looked up."""
 
 import json
+from functools import cache
 from ipaddress import ip_network
 
 import pytest
+from aws_cdk import App
 
+from cdk.config import read_config
 from scanfleet.contract import AGENT_STATUS_PORT
+from stacks.network import NetworkStack
 from tests.support.template import Resource, StackTemplate
 
 SUBNET = "AWS::EC2::Subnet"
@@ -30,10 +34,18 @@ EXISTING = {
 }
 
 
-@pytest.fixture
-def network(stack):
-    """The network stack of the stage dev with these settings."""
-    return lambda **values: stack("dev", "network", **values)
+@pytest.fixture(scope="module")
+def network(context):
+    """The network stack of a stage with these settings, without the stacks around it."""
+
+    @cache
+    def synthesized(stage: str, values: str) -> StackTemplate:
+        stages = {stage: {"region": "us-east-1"} | json.loads(values)}
+        app = App(context=context, analytics_reporting=False)
+        made = NetworkStack(app, "Network", config=read_config(stage=stage, context={"stages": stages}))
+        return StackTemplate(app.synth().get_stack_by_name(made.stack_name).template)
+
+    return lambda stage="dev", **values: synthesized(stage, json.dumps(values, sort_keys=True))
 
 
 def blocks(template: StackTemplate) -> list[str]:
@@ -132,8 +144,8 @@ def test_only_machines_reach_the_endpoints_and_only_over_tls(network):
     assert ports(found) == {(443, 443)}
 
 
-def test_the_local_stage_has_no_way_out_because_its_emulator_has_none(stack):
-    template = stack("local", "network")
+def test_the_local_stage_has_no_way_out_because_its_emulator_has_none(network):
+    template = network("local", account="000000000000")
 
     assert not leads_out(template)
     assert not [r for r in template.resources() if r.kind.startswith("Custom::")]
@@ -218,6 +230,13 @@ def test_the_load_balancer_goes_out_to_agents_only(network):
     (rule,) = [r for r in found if r["IpProtocol"] == "tcp"]
     assert rule["DestinationSecurityGroupId"]["Fn::GetAtt"][0] == group(template, "Agents").logical_id
     assert {r["CidrIp"] for r in found if r is not rule} <= {"255.255.255.255/32"}
+
+
+def test_where_tokens_are_checked_the_load_balancer_gets_the_issuers_keys(network):
+    template = network(api=PUBLIC)
+
+    out = rules(template, group(template, "Load balancer"), "Egress")
+    assert ports(out) == {(443, 443), (AGENT_STATUS_PORT, AGENT_STATUS_PORT)}
 
 
 @pytest.mark.parametrize("settings", [{}, CLOSED, {"api": PUBLIC}, {"network": EXISTING}])
