@@ -10,6 +10,8 @@ import pytest
 from aws_cdk import App
 
 from app import build
+from cdk.config import read_config
+from tests.support.deployment import Deployment, read_deployment
 from tests.support.template import StackTemplate
 
 Context = dict[str, Any]
@@ -61,6 +63,13 @@ def stack(assembly: Callable[..., Any]) -> Stacks:
         return StackTemplate(made.get_stack_by_name(f"scanfleet-{stage}-{name}").template)
 
     return template
+
+
+@pytest.fixture(scope="session")
+def deployment(assembly: Callable[..., Any], context: Context, repo_root: Path) -> Deployment:
+    """Everything that the stage dev deploys, for checks that span stacks."""
+    config = read_config(stage="dev", context=context["scanfleet"])
+    return read_deployment(assembly("dev"), config=config, repo_root=repo_root)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,41 @@
+"""Checks of who may do what."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from tests.support.deployment import Deployment
+from tests.support.findings import Finding, not_agreed, read_agreed
+from tests.support.policies import documents, guard
+from tests.support.static_checks import parliament
+
+_agreed = cache(read_agreed)
+
+
+def policies(deployment: Deployment) -> Iterator[Finding]:
+    """No wildcard action, nobody trusted but services, nothing by Not...: `policies.guard`, less what is agreed."""
+    found = [finding for document in documents(deployment.templates) for finding in guard(document)]
+    yield from not_agreed(found, _agreed())
+
+
+def policy_resources(deployment: Deployment) -> Iterator[Finding]:
+    """Actions exist, fit their resources, and name one where they can: parliament, less what is agreed."""
+    identity = [d for d in documents(deployment.templates) if d.kind == "identity"]
+    known, bodies = _analyzed(), {d.where: d.body for d in identity}
+    new = {where: body for where, body in bodies.items() if _key(body) not in known}
+    for finding in parliament(new) if new else []:
+        known.setdefault(_key(bodies[finding.where]), []).append(finding)
+    for body in new.values():
+        known.setdefault(_key(body), [])
+    found = [finding for body in bodies.values() for finding in known[_key(body)]]
+    yield from not_agreed(found, _agreed())
+
+
+@cache
+def _analyzed() -> dict[str, list[Finding]]:
+    """Return what parliament said about documents of this process: a fault changes one of them."""
+    return {}
+
+
+def _key(body: Any) -> str:
+    return repr(body)

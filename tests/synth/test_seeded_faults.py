@@ -1,0 +1,52 @@
+"""No fault passes unseen: each one, seeded into what is deployed, is seen by the check that is named for it."""
+
+from collections import Counter
+
+import pytest
+
+from tests.support.checks import CHECKS
+from tests.support.deployment import Deployment
+from tests.support.findings import Finding
+from tests.support.mutations import Mutation
+from tests.support.seeded_faults import MUTATIONS, tables
+from tests.support.snapshots import BEGIN, END
+
+
+@pytest.fixture(scope="module")
+def found(deployment) -> dict[str, list[Finding]]:
+    """What each check finds in the deployment as it is."""
+    return {name: list(check(deployment)) for name, check in CHECKS.items()}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_check_finds_nothing_in_what_is_deployed(found, check):
+    assert found[check] == []
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.where}: {m.fault}")
+def test_a_seeded_fault_is_seen_where_it_is(deployment: Deployment, found, mutation: Mutation):
+    wrong = mutation.applied(deployment)
+
+    new = [
+        finding for finding in CHECKS[mutation.caught_by](wrong) if finding not in found[mutation.caught_by]
+    ]
+
+    place = mutation.says or mutation.place(deployment)
+    assert [f for f in new if place in f"{f.where} {f.detail}"], new or "nothing was seen"
+
+
+def test_there_are_enough_faults_and_none_twice():
+    twice = [name for name, count in Counter((m.where, m.fault) for m in MUTATIONS).items() if count > 1]
+
+    assert twice == []
+    assert len(MUTATIONS) >= 25
+
+
+def test_every_check_has_a_fault_that_only_a_working_check_sees():
+    assert {m.caught_by for m in MUTATIONS} == set(CHECKS)
+
+
+def test_the_table_of_the_docs_is_the_one_of_the_code(repo_root):
+    page = (repo_root / "docs" / "infrastructure-tests.md").read_text(encoding="utf-8")
+
+    assert page.partition(BEGIN)[2].partition(END)[0] == tables(), "run make snapshots"
