@@ -125,8 +125,8 @@ BOOTS = Query(
     name="machines/boots, step by step",
     components=(Component.USERDATA,),
     lines=(
-        "fields @timestamp, @logStream, @message",
-        "sort @logStream, @timestamp asc",
+        "fields @timestamp, @logStream as machine, level, action, message",
+        "sort machine asc, @timestamp asc",
         "limit 1000",
     ),
 )
@@ -134,8 +134,8 @@ BOOT_PROBLEMS = Query(
     name="machines/boots that failed",
     components=(Component.USERDATA,),
     lines=(
-        "fields @timestamp, @logStream, @message",
-        "filter @message like /(?i)(fail|error|exception|unhealthy)/",
+        "fields @timestamp, @logStream as machine, level, action, message, @message",
+        "filter level in ['WARNING', 'ERROR', 'CRITICAL'] or not ispresent(level)",
         "sort @timestamp desc",
         "limit 200",
     ),
