@@ -8,6 +8,7 @@ Values are single-quoted, so that PowerShell expands nothing in them, and plain 
 reads a script without byte order mark in the machine's code page, and takes typographic quotes for quotes.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scanfleet.contract import (
     AGENT_SERVICE,
     LAUNCH_HOOK,
     METRIC_FACTS,
+    Component,
     Dimension,
     Metric,
     Pool,
@@ -79,11 +81,7 @@ def _values(config: DeploymentConfig, pool: Pool, bundle: AgentBundle) -> dict[s
         "Region": config.region,
         "Fleet": fleet_name(config.stage, pool),
         "LaunchHook": LAUNCH_HOOK,
-        "Pool": pool,
-        "PoolDimension": Dimension.POOL,
-        "Namespace": metric_namespace(config.stage),
-        "BootFailed": Metric.BOOT_FAILED,
-        "BootFailedUnit": METRIC_FACTS[Metric.BOOT_FAILED][0],
+        "BootFailed": _boot_failed_line(config, pool),
         "MetadataUrl": METADATA_URL,
         "ServiceName": AGENT_SERVICE,
         "Python": WindowsPath.PYTHON + r"\python.exe",
@@ -92,6 +90,7 @@ def _values(config: DeploymentConfig, pool: Pool, bundle: AgentBundle) -> dict[s
         "Downloads": WindowsPath.STATE + r"\downloads",
         "Logs": WindowsPath.LOGS,
         "EnvironmentFile": WindowsPath.ENVIRONMENT_FILE,
+        "Releases": WindowsPath.MEDIT_RELEASES,
     }
     for name, part in (("Wheelhouse", bundle.wheelhouse), ("Source", bundle.source)):
         values[f"{name}Bucket"] = part.bucket_name
@@ -99,6 +98,28 @@ def _values(config: DeploymentConfig, pool: Pool, bundle: AgentBundle) -> dict[s
         values[f"{name}Name"] = part.file_name
         values[f"{name}Sha256"] = part.sha256
     return values
+
+
+def _boot_failed_line(config: DeploymentConfig, pool: Pool) -> str:
+    """Return the log line that carries the metric BootFailed; the script puts the time in.
+
+    Source: CloudWatch user guide, "Specification: Embedded metric format".
+    """
+    unit, dimensions = METRIC_FACTS[Metric.BOOT_FAILED]
+    directive = {
+        "Namespace": metric_namespace(config.stage),
+        "Dimensions": [list(dimensions)],
+        "Metrics": [{"Name": Metric.BOOT_FAILED, "Unit": unit}],
+    }
+    line = {
+        "level": "ERROR",
+        "component": Component.USERDATA,
+        "action": "boot_failed",
+        "_aws": {"Timestamp": "@milliseconds@", "CloudWatchMetrics": [directive]},
+        Dimension.POOL: pool,
+        Metric.BOOT_FAILED: 1,
+    }
+    return json.dumps(line, separators=(",", ":"))
 
 
 def code_lines(script: Path) -> Iterator[str]:

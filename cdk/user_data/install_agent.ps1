@@ -44,15 +44,22 @@ function Install-Source {
         '--no-warn-script-location', '--disable-pip-version-check', '--no-input', $Wheel)
 }
 
+# The whole bundle; '' for the archive when its packages are there already. The wheel keeps its file's name: pip
+# reads it. The mark is written last: an installation that broke off is none.
+function Install-Agent {
+    param(
+        [string]$Python, [string]$Mark, [string]$Archive, [string]$ArchiveDigest, [string]$Wheel,
+        [string]$WheelDigest)
+    if (Test-Path -LiteralPath $Mark) { Remove-Item -LiteralPath $Mark -Force }
+    if ($Archive) { Install-Wheelhouse -Python $Python -Archive $Archive -Digest $ArchiveDigest }
+    Install-Source -Python $Python -Wheel $Wheel -Digest $WheelDigest
+    [IO.File]::WriteAllText($Mark, "$ArchiveDigest`r`n$WheelDigest`r`n")
+}
+
 # What is installed: the digests of wheelhouse and source, '' each when unknown.
 function Read-BundleMark {
     param([string]$Path)
     $lines = @('', '')
     if (Test-Path -LiteralPath $Path) { $lines = @(Get-Content -LiteralPath $Path) + $lines }
     return $lines[0], $lines[1]
-}
-
-function Write-BundleMark {
-    param([string]$Path, [string]$Wheelhouse, [string]$Source)
-    [IO.File]::WriteAllText($Path, "$Wheelhouse`r`n$Source`r`n")
 }

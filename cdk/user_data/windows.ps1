@@ -6,7 +6,7 @@ $LogFile = Join-Path $Logs 'userdata.jsonl'
 
 # One JSON object a line, as the agent's own logs; the CloudWatch agent ships them.
 function Write-Log {
-    param([string]$Step, [string]$Message, [string]$Level = 'INFO', [hashtable]$More = @{})
+    param([string]$Step, [string]$Message, [string]$Level = 'INFO')
     $line = [ordered]@{
         time = [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ss.fffZ')
         level = $Level
@@ -15,8 +15,7 @@ function Write-Log {
         action = "boot_$Step"
         message = $Message
     }
-    foreach ($name in $More.Keys) { $line[$name] = $More[$name] }
-    Add-LogLine (ConvertTo-Json -InputObject $line -Compress -Depth 6)
+    Add-LogLine (ConvertTo-Json -InputObject $line -Compress)
 }
 
 function Add-LogLine {
@@ -67,15 +66,13 @@ function Update-Agent {
         return
     }
     New-Item -ItemType Directory -Force -Path $Downloads | Out-Null
-    if (Test-Path -LiteralPath $Mark) { Remove-Item -LiteralPath $Mark -Force }
+    $archive = ''
     if ($wheelhouse -ne $WheelhouseSha256) {
-        $file = Get-Part -Bucket $WheelhouseBucket -Key $WheelhouseKey -Name $WheelhouseName
-        Install-Wheelhouse -Python $Python -Archive $file -Digest $WheelhouseSha256
-        Write-Log -Step 'agent' -Message 'packages installed'
+        $archive = Get-Part -Bucket $WheelhouseBucket -Key $WheelhouseKey -Name $WheelhouseName
     }
-    $file = Get-Part -Bucket $SourceBucket -Key $SourceKey -Name $SourceName
-    Install-Source -Python $Python -Wheel $file -Digest $SourceSha256
-    Write-BundleMark -Path $Mark -Wheelhouse $WheelhouseSha256 -Source $SourceSha256
+    $wheel = Get-Part -Bucket $SourceBucket -Key $SourceKey -Name $SourceName
+    Install-Agent -Python $Python -Mark $Mark -Archive $archive -ArchiveDigest $WheelhouseSha256 `
+        -Wheel $wheel -WheelDigest $SourceSha256
     Remove-Item -LiteralPath $Downloads -Recurse -Force
     Write-Log -Step 'agent' -Message 'agent installed'
 }
@@ -83,21 +80,9 @@ function Update-Agent {
 # Whatever fails here is logged; the other attempts still happen.
 function Stop-Boot {
     param([string]$Step, [string]$Reason)
-    $metric = @{
-        _aws = @{
-            Timestamp = [DateTimeOffset]::UtcNow.ToUnixTimeMilliseconds()
-            CloudWatchMetrics = @(@{
-                Namespace = $Namespace
-                Dimensions = @(, @($PoolDimension))
-                Metrics = @(@{ Name = $BootFailed; Unit = $BootFailedUnit })
-            })
-        }
-        $PoolDimension = $Pool
-        $BootFailed = 1
-        reason = $Reason
-    }
     $attempts = @(
-        { Write-Log -Step $Step -Level 'ERROR' -Message "instance given up: $Reason" -More $metric },
+        { Write-Log -Step $Step -Level 'ERROR' -Message "instance given up: $Reason" },
+        { Add-LogLine $BootFailed.Replace('"@milliseconds@"', "$([DateTimeOffset]::UtcNow.ToUnixTimeMilliseconds())") },
         # The CloudWatch agent ships every 5 s, and abandoned instances end at once.
         { Start-Sleep -Seconds 20 },
         {
@@ -146,12 +131,16 @@ try {
 
     $step = 'environment'
     $facts = "SCANFLEET_SCRATCH=$scratch`r`nSCANFLEET_LOG_FOLDER=$Logs`r`nSCANFLEET_STATUS_HOST=$address`r`n"
+    if (Test-Path -LiteralPath "$Releases\.active") {
+        $release = (Get-Content -LiteralPath "$Releases\.active" -TotalCount 1).Trim()
+        $facts += "SCANFLEET_MEDIT_RELEASE_FOLDER=$Releases\$release`r`n"
+    }
     [IO.File]::WriteAllText($EnvironmentFile, "$Environment`r`n$facts")
 
     # Registers the service, starts it, waits for its health, completes the launch hook.
     $step = 'service'
     Invoke-Native -Name 'the agent''s start' -Program $Python `
-        -Arguments @('-I', '-m', 'scanfleet.agent.boot', $EnvironmentFile) `
+        -Arguments @('-I', '-X', 'utf8', '-m', 'scanfleet.agent.boot', $EnvironmentFile) `
         -OnLine { param($line) if ($line.StartsWith('{')) { Add-LogLine $line } }
     Write-Log -Step 'end' -Message 'boot ends well'
 } catch {
