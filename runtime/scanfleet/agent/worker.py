@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Attempt, Tools
+from scanfleet.agent.reporting import Reporter
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool, Priority
@@ -18,9 +19,6 @@ log = logging.getLogger(__name__)
 
 NORMAL_FIRST_EVERY = 4
 """Every fourth look takes normal priority first, so that a stream of high-priority jobs cannot starve it."""
-REPORT_INTERVAL = timedelta(seconds=5)
-REPORTS_APART_SECONDS = 0.5
-"""A change of the running jobs is reported at once, but never more often than this."""
 MAX_BACK_OFF_SECONDS = 30.0
 NO_WAIT = timedelta()
 
@@ -44,7 +42,6 @@ class Worker:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tools = tools
-        self._directory = directory
         self._agent_id = agent_id
         self._pool = pool
         self._slots = slots
@@ -63,22 +60,18 @@ class Worker:
         self._drain_reason = ""
         self._stopping = threading.Event()
         self._handing_back = threading.Event()
-        self._ended = threading.Event()
-        self._report_due = threading.Event()
+        self._reporter = Reporter(directory, agent_id, self.report)
 
     def run(self) -> None:
         """Take and run jobs until `drain` or `request_stop`; returns when every attempt has settled."""
-        reporter = threading.Thread(target=self._report_until_ended, name="reporter", daemon=True)
-        reporter.start()
+        self._reporter.start()
         try:
             self._serve()
             self._await_drained()
         finally:
             self.request_stop()
             self._await_attempts()
-            self._ended.set()
-            self._report_due.set()
-            reporter.join()
+            self._reporter.end()
 
     def request_stop(self) -> None:
         """Stop taking messages, stop the running programs and hand their jobs back."""
@@ -100,14 +93,14 @@ class Worker:
             if self._hand_back_at is None or hand_back_at < self._hand_back_at:
                 self._hand_back_at = hand_back_at
             self._stopping.set()
-            self._report_due.set()
+            self._reporter.wake()
             self._changed.notify_all()
 
     def hold(self, is_on_hold: bool) -> None:
         """Take nothing new until this is called with False; running jobs go on."""
         with self._changed:
             self._is_on_hold = is_on_hold
-            self._report_due.set()
+            self._reporter.wake()
             self._changed.notify_all()
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -231,7 +224,7 @@ class Worker:
                 del self._running[stop]
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
-            self._report_due.set()
+            self._reporter.wake()
             self._tell_listeners()
 
     def _tell_listeners(self) -> None:
@@ -259,7 +252,7 @@ class Worker:
             case lease:
                 with self._changed:
                     self._running[stop] = job_id
-                self._report_due.set()
+                self._reporter.wake()
                 Attempt(self._tools, lease, message, stop).run()
 
     def _await_drained(self) -> None:
@@ -273,21 +266,3 @@ class Worker:
             threads = list(self._threads)
         for thread in threads:
             thread.join()
-
-    # --- Reporting -----------------------------------------------------------------------------------------
-
-    def _report_until_ended(self) -> None:
-        while not self._ended.is_set():
-            self._report_due.clear()
-            try:
-                self._directory.put(self.report())
-            except Unavailable as error:
-                log.warning("report not written: %s", error, extra={"action": "report_failed"})
-            except Exception:
-                log.exception("report not written", extra={"action": "report_failed"})
-            if not self._ended.wait(REPORTS_APART_SECONDS):
-                self._report_due.wait(REPORT_INTERVAL.total_seconds())
-        try:
-            self._directory.remove(self._agent_id)
-        except Unavailable as error:
-            log.warning("report not removed: %s", error, extra={"action": "report_failed"})
