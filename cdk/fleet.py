@@ -60,8 +60,7 @@ class Fleet(Construct):
         self.name = fleet_name(config.stage, pool)
         self._config = config.pools[pool]
         self._schedules = [schedule for schedule in config.schedules if schedule.pool is pool]
-        agent = AgentRole(self, "Agent", system=system, pool=pool)
-        bundle.grant_read(agent.role)
+        agent = AgentRole(self, "Agent", system=system, pool=pool, bundle=bundle)
         self.role = agent.role
         self.template = AgentLaunchTemplate(
             self,
@@ -82,7 +81,7 @@ class Fleet(Construct):
             tags={**config.tags, f"{PRODUCT}:stage": config.stage},
         )
         self.group = self._make_group(
-            subnets=network.vpc.select_subnets(subnets=network.private_subnets.subnets).subnet_ids,
+            subnets=[subnet.subnet_id for subnet in network.private_subnets.subnets or ()],
             target_group=target_group,
         )
         # A machine's first call is allowed: its role has its policy before the group can launch one.

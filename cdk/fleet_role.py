@@ -6,6 +6,7 @@ from aws_cdk import ArnFormat, Stack
 from aws_cdk.aws_iam import InstanceProfile, Role, ServicePrincipal
 from constructs import Construct
 
+from cdk.agent_bundle import AgentBundle
 from cdk.grants import allow
 from cdk.system import System
 from scanfleet.contract import (
@@ -39,7 +40,9 @@ class AgentRole(Construct):
     machines, send jobs, or delete what is published; of the job table they delete agents' reports only.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, system: System, pool: Pool) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, system: System, pool: Pool, bundle: AgentBundle
+    ) -> None:
         super().__init__(scope, construct_id)
         self._system, self._pool = system, pool
         self._stack, self._stage = Stack.of(self), system.config.stage
@@ -54,6 +57,7 @@ class AgentRole(Construct):
         self._work_on_files()
         self._work_on_prefixes()
         self._read_releases()
+        self._read_bundle(bundle)
         self._use_own_key()
         self._belong_to_the_fleet()
         self._read_parameters()
@@ -104,7 +108,8 @@ class AgentRole(Construct):
     def _work_on_prefixes(self) -> None:
         """Read and write what the configuration names besides the data bucket."""
         for number, uri in enumerate(self._system.config.prefixes):
-            bucket, key = self._bucket_and_key(uri)
+            parts = urlsplit(uri)
+            bucket, key = self._bucket(parts.netloc), parts.path.removeprefix("/")  # empty, or ends with "/"
             allow(
                 self.role,
                 f"ReadAndWritePrefix{number}",
@@ -123,14 +128,17 @@ class AgentRole(Construct):
     def _read_releases(self) -> None:
         name = self._system.config.medit.release_bucket
         if name is not None:
-            folders = [f"s3://{name}/{folder}" for folder in (RELEASES_PREFIX, RELEASE_OBJECTS_PREFIX)]
-            objects = ["/".join(self._bucket_and_key(uri)) + "*" for uri in folders]
+            folders = (RELEASES_PREFIX, RELEASE_OBJECTS_PREFIX)
+            objects = [f"{self._bucket(name)}/{folder}*" for folder in folders]
             allow(self.role, "ReadReleases", _READ, objects, wildcard="releases come and go")
 
-    def _bucket_and_key(self, uri: str) -> tuple[str, str]:
-        """Return the bucket's ARN and the key, which is empty or ends with "/"."""
-        parts = urlsplit(uri)
-        return f"arn:{self._stack.partition}:s3:::{parts.netloc}", parts.path.removeprefix("/")
+    def _read_bundle(self, bundle: AgentBundle) -> None:
+        parts = (bundle.source, bundle.wheelhouse)
+        objects = [f"{self._bucket(part.bucket_name)}/{part.object_key}" for part in parts]
+        allow(self.role, "ReadAgent", _READ, objects)
+
+    def _bucket(self, name: str) -> str:
+        return f"arn:{self._stack.partition}:s3:::{name}"
 
     def _use_own_key(self) -> None:
         """Let table and buckets use the deployment's own key for these machines; alone they cannot."""

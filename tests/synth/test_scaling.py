@@ -320,12 +320,9 @@ def test_no_policy_has_more_steps_than_auto_scaling_takes(pool):
 @pytest.mark.parametrize(
     "pool",
     [
-        {},
         {"max_instances": 1},
-        {"max_instances": 500, "slots_per_instance": 64},
-        {"max_instances": 7, "slots_per_instance": 3, "min_instances": 2, "scale_to_zero": False},
+        {"max_instances": 500, "slots_per_instance": 64, "warm_instances": 5},
         {"max_instances": 30, "spot_percent": 80, "instance_types": ["g4dn.xlarge", "g5.xlarge"]},
-        {"max_instances": 30, "warm_instances": 5},
     ],
 )
 def test_every_pools_scaling_is_without_fault(stack, pool):
