@@ -150,6 +150,16 @@ class Fleet(Construct):
                 ),
             )
         )
+        if is_mixed:
+            Validations.of(group).acknowledge(
+                Acknowledgment(
+                    id="AwsSolutions-EC26",
+                    reason=(
+                        "The rule throws at a mixed instances policy. Every volume of the launch"
+                        " template is encrypted; tests/support/guard_rules.py checks that."
+                    ),
+                )
+            )
         return group
 
     def _add_warm_pool(self) -> None:
