@@ -1,0 +1,234 @@
+"""The role in which Image Builder makes an image: launch, prepare, snapshot, distribute.
+
+Its service-linked role would do, but for one thing: that role may write only SSM parameters under
+/imagebuilder/. A pipeline has one role for everything, so this one has what the service-linked role has,
+narrowed to this account and region and to what this pipeline does: no containers, exports, other accounts.
+Sources: AWS managed policy reference, AWSServiceRoleForImageBuilder; Image Builder user guide, "Create and
+update AMI distribution configurations": prerequisites for SSM output parameters.
+"""
+
+from collections.abc import Sequence
+
+from aws_cdk import Stack
+from aws_cdk.aws_iam import Role, ServicePrincipal
+from constructs import Construct
+
+from cdk.config import DeploymentConfig
+from cdk.grants import allow
+from scanfleet.contract import Parameter, parameter_name
+
+BUILDER = "EC2 Image Builder"
+FAST_LAUNCH = "EC2 Fast Launch"
+_NEW = "what a build makes has no name before"
+_DESCRIBE = "describing takes no resource"
+
+
+class ExecutionRole(Construct):
+    """Image Builder's own role for one pipeline."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: DeploymentConfig,
+        machine_role_arn: str,
+        subnet_id: str,
+        security_group_id: str,
+        log_group_arn: str,
+        launch_template_id: str,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._stack, self._config = Stack.of(self), config
+        self.role = Role(
+            self,
+            "Role",
+            assumed_by=ServicePrincipal("imagebuilder.amazonaws.com"),
+            description=f"Scanfleet {config.stage}: Image Builder makes images in it",
+        )
+        template = self._ec2(f"launch-template/{launch_template_id}")
+        places = [
+            self._ec2(f"subnet/{subnet_id}"),
+            self._ec2(f"security-group/{security_group_id}"),
+            template,
+        ]
+        self._launch(machine_role_arn, places)
+        self._prepare()
+        self._snapshot()
+        self._fast_launch(template)
+        self._publish(log_group_arn)
+
+    def _launch(self, machine_role_arn: str, places: Sequence[str]) -> None:
+        images = [f"arn:{self._stack.partition}:ec2:{self._stack.region}::{kind}/*" for kind in _IMAGES]
+        allow(
+            self.role,
+            "LaunchInItsPlace",
+            ["ec2:RunInstances"],
+            [*places, *images, self._ec2("network-interface/*")],
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "LaunchWithItsTag",
+            ["ec2:RunInstances"],
+            [self._ec2("instance/*"), self._ec2("volume/*")],
+            conditions={"StringEquals": {"aws:RequestTag/CreatedBy": [BUILDER, FAST_LAUNCH]}},
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "PassTheMachinesRole",
+            ["iam:PassRole"],
+            [machine_role_arn],
+            conditions={"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}},
+        )
+        allow(
+            self.role,
+            "EndItsOwnMachines",
+            ["ec2:StopInstances", "ec2:StartInstances", "ec2:TerminateInstances"],
+            [self._ec2("instance/*")],
+            conditions={"StringEquals": {"ec2:ResourceTag/CreatedBy": BUILDER}},
+            wildcard=_NEW,
+        )
+
+    def _prepare(self) -> None:
+        documents = ("AWS-RunPowerShellScript", "AWSEC2-RunSysprep")
+        allow(
+            self.role,
+            "RunItsDocuments",
+            ["ssm:SendCommand"],
+            [
+                f"arn:{self._stack.partition}:ssm:{self._stack.region}::document/{document}"
+                for document in documents
+            ],
+        )
+        allow(
+            self.role,
+            "RunThemOnItsOwnMachines",
+            ["ssm:SendCommand"],
+            [self._ec2("instance/*")],
+            conditions={"StringEquals": {"ssm:resourceTag/CreatedBy": BUILDER}},
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "TakeStock",
+            ["ssm:CreateAssociation", "ssm:DeleteAssociation"],
+            [
+                f"arn:{self._stack.partition}:ssm:{self._stack.region}::document/AWS-GatherSoftwareInventory",
+                self._stack.format_arn(service="ssm", resource="association", resource_name="*"),
+                self._ec2("instance/*"),
+            ],
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "WatchItsMachines",
+            [
+                "ssm:DescribeAssociationExecutions",
+                "ssm:DescribeInstanceAssociationsStatus",
+                "ssm:DescribeInstanceInformation",
+                "ssm:GetCommandInvocation",
+                "ssm:ListCommandInvocations",
+                "ssm:ListCommands",
+                "ssm:ListInventoryEntries",
+                "ec2:DescribeImages",
+                "ec2:DescribeInstanceAttribute",
+                "ec2:DescribeInstanceStatus",
+                "ec2:DescribeInstanceTypeOfferings",
+                "ec2:DescribeInstanceTypes",
+                "ec2:DescribeInstances",
+                "ec2:DescribeLaunchTemplateVersions",
+                "ec2:DescribeLaunchTemplates",
+                "ec2:DescribeSnapshots",
+                "ec2:DescribeSubnets",
+                "ec2:DescribeTags",
+            ],
+            ["*"],
+            wildcard=_DESCRIBE,
+        )
+
+    def _snapshot(self) -> None:
+        images = [f"arn:{self._stack.partition}:ec2:{self._stack.region}::{kind}/*" for kind in _IMAGES]
+        allow(
+            self.role,
+            "MakeImages",
+            ["ec2:CreateImage", "ec2:CopyImage", "ec2:RegisterImage"],
+            [*images, self._ec2("instance/*")],
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "ChangeItsOwnImages",
+            ["ec2:DeregisterImage", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute"],
+            images,
+            conditions={"StringEquals": {"ec2:ResourceTag/CreatedBy": BUILDER}},
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "TagWhatItMakes",
+            ["ec2:CreateTags"],
+            [*images, *(self._ec2(f"{kind}/*") for kind in ("instance", "volume", "network-interface"))],
+            wildcard=_NEW,
+        )
+        # With the account's own key for EBS; AWS's key allows the account by itself.
+        allow(
+            self.role,
+            "UseTheKeyOfVolumes",
+            [
+                "kms:CreateGrant",
+                "kms:Decrypt",
+                "kms:DescribeKey",
+                "kms:Encrypt",
+                "kms:GenerateDataKeyWithoutPlaintext",
+                "kms:ReEncryptFrom",
+                "kms:ReEncryptTo",
+            ],
+            [self._stack.format_arn(service="kms", resource="key", resource_name="*")],
+            conditions={"StringEquals": {"kms:ViaService": f"ec2.{self._stack.region}.amazonaws.com"}},
+            wildcard="the account's key for EBS is not known here",
+        )
+
+    def _fast_launch(self, template: str) -> None:
+        if not self._config.image.fast_launch:
+            return
+        allow(
+            self.role,
+            "PrepareFastLaunch",
+            ["ec2:EnableFastLaunch"],
+            [f"arn:{self._stack.partition}:ec2:{self._stack.region}::image/*", template],
+            wildcard=_NEW,
+        )
+        allow(
+            self.role,
+            "LetFastLaunchHaveItsRole",
+            ["iam:CreateServiceLinkedRole"],
+            [
+                f"arn:{self._stack.partition}:iam::{self._stack.account}:role/aws-service-role/"
+                "ec2fastlaunch.amazonaws.com/AWSServiceRoleForEC2FastLaunch"
+            ],
+        )
+
+    def _publish(self, log_group_arn: str) -> None:
+        name = parameter_name(self._config.stage, Parameter.AMI_WINDOWS_GPU)
+        allow(
+            self.role,
+            "WriteTheImagesParameter",
+            ["ssm:GetParameter", "ssm:PutParameter", "ssm:AddTagsToResource"],
+            [self._stack.format_arn(service="ssm", resource="parameter", resource_name=name[1:])],
+        )
+        allow(
+            self.role,
+            "WriteItsLog",
+            ["logs:CreateLogStream", "logs:PutLogEvents"],
+            [f"{log_group_arn}:*"],
+            wildcard="each build has streams of its own",
+        )
+
+    def _ec2(self, name: str) -> str:
+        kind, _, identity = name.partition("/")
+        return self._stack.format_arn(service="ec2", resource=kind, resource_name=identity)
+
+
+_IMAGES = ("image", "snapshot")
