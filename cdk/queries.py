@@ -30,14 +30,14 @@ class Query:
 
 JOB_EVENTS = (Component.JOBS, Component.API)
 """Agents' job events are in the first group, the API's own in the second."""
-EVERYTHING_OF_A_JOB = (Component.API, Component.AGENT, Component.JOBS, Component.PROCESSOR)
+EVERYTHING_OF_A_JOB = (Component.API, Component.AGENT, Component.JOBS)
 
 JOB_TIMELINE = Query(
     name="jobs/everything about one job",
     components=EVERYTHING_OF_A_JOB,
     lines=(
         "fields @timestamp, component, action, previous_state, state, attempt, agent_id, reason, @message",
-        "filter job_id = 'JOB_ID' or @logStream like 'JOB_ID'",
+        "filter job_id = 'JOB_ID'",
         "sort @timestamp asc",
         "limit 2000",
     ),

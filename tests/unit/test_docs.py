@@ -55,7 +55,8 @@ def test_every_logged_action_is_documented():
     actions = set(re.findall(r'"action": "([a-z_]+)"|_facts\("([a-z_]+)"\)|action="([a-z_]+)"', source))
     text = page("logging-and-metrics.md")
 
-    assert sorted(name for found in actions for name in found if name and f"`{name}`" not in text) == []
+    logged = {name for found in actions for name in found if name} - {"store_true"}  # argparse's word
+    assert sorted(name for name in logged if f"`{name}`" not in text) == []
 
 
 @pytest.mark.parametrize("word", [*JobState, *FailureClass])
