@@ -9,7 +9,8 @@ function Invoke-Native {
     $lines = New-Object 'System.Collections.Generic.List[string]'
     & $Program $Arguments 2>&1 | ForEach-Object { $lines.Add("$_"); if ($OnLine) { & $OnLine "$_" } }
     if ($LASTEXITCODE -ne 0) {
-        $last = ($lines | Select-Object -Last 5) -join ' | '
+        # The reason, not the log lines around it.
+        $last = ($lines | Where-Object { -not $_.StartsWith('{') } | Select-Object -Last 5) -join ' | '
         throw "$Name failed with exit code ${LASTEXITCODE}: $last"
     }
 }

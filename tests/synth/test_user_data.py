@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from cdk.config import ConfigError
-from cdk.user_data import BOOT, INSTALL_AGENT, LIMIT_BYTES, code_lines, plain, quoted
+from cdk.user_data import BOOT, INSTALL_AGENT, code_lines, plain, quoted
 from scanfleet.contract import (
     AGENT_SERVICE,
     LAUNCH_HOOK,
@@ -19,11 +18,17 @@ from scanfleet.contract import (
     fleet_name,
     metric_namespace,
 )
-from tests.support.powershell import commands, findings, functions, variables
+from tests.support.powershell import commands, findings, variables
+from tests.support.user_data import (
+    AUTOMATIC,
+    AWS_CMDLETS,
+    assigned,
+    environment,
+    faults,
+    script,
+    user_data,
+)
 
-LONG = "x" * 60
-"""For what only a deployment knows: names of tables, buckets and queues are about this long."""
-MARGIN_BYTES = 2048
 STAGES = ("dev", "prod", "local")
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -33,64 +38,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "allowed_prefixes": [f"s3://some-bucket-of-ours-{n}/with/a/folder/" for n in range(20)]
     },
 }
-AUTOMATIC = {"_", "true", "false", "null", "lastexitcode", "erroractionpreference", "progresspreference"}
-"""Source: PowerShell reference, about_Automatic_Variables, about_Preference_Variables."""
-CMDLETS = {
-    *("Add-Type", "ConvertTo-Json", "ForEach-Object", "Get-Content", "Get-FileHash", "Get-Service"),
-    *("Invoke-RestMethod", "Join-Path", "New-Item", "New-Object", "Out-Null", "Remove-Item", "Select-Object"),
-    *("Set-StrictMode", "Sort-Object", "Start-Service", "Start-Sleep", "Test-Path", "Where-Object"),
-    *(
-        "Write-Warning",
-        "Clear-Disk",
-        "Format-Volume",
-        "Get-Disk",
-        "Initialize-Disk",
-        "New-Partition",
-        "Set-Disk",
-    ),
-}
-"""Windows PowerShell 5.1's own, storage module included. A name that is not here was misspelt, or is new."""
-AWS_CMDLETS = {
-    "Read-S3Object": "s3:GetObject",
-    "Complete-ASLifecycleAction": "autoscaling:CompleteLifecycleAction",
-    "Set-ASInstanceHealth": "autoscaling:SetInstanceHealth",
-}
-"""AWS Tools for Windows PowerShell, which AWS's Windows images have; the action that each calls.
-Source: AWS Tools for PowerShell cmdlet reference."""
-
-
-def text_of(value: Any) -> str:
-    """A text of the template, with long names for what only a deployment knows."""
-    if isinstance(value, str):
-        return value
-    ((kind, inner),) = value.items()
-    if kind == "Fn::Join":
-        return str(inner[0]).join(map(text_of, inner[1]))
-    return text_of(inner) if kind == "Fn::Base64" else LONG
-
-
-def user_data(template: Any) -> str:
-    (found,) = template.all("AWS::EC2::LaunchTemplate")
-    return text_of(found.properties["LaunchTemplateData"]["UserData"])
-
-
-def script(text: str) -> str:
-    """What PowerShell gets: the part between the tags."""
-    found = re.fullmatch(r"<powershell>\n(.*)</powershell>\n<persist>true</persist>\n", text, re.DOTALL)
-    assert found, "EC2Launch runs what is between these tags, and with persist at each boot"
-    return found[1]
-
-
-def environment(text: str) -> Mapping[str, str]:
-    block = re.search(r"^\$Environment = @'\n(.*?)\n'@$", text, re.DOTALL | re.MULTILINE)
-    assert block
-    return dict(line.split("=", 1) for line in block[1].splitlines())
-
-
-def assigned(text: str, name: str) -> str:
-    found = re.search(rf"^\${name} = '(.*)'$", text, re.MULTILINE)
-    assert found, name
-    return found[1].replace("''", "'")
 
 
 @pytest.fixture(params=[(stage, name) for stage in STAGES[:2] for name in SETTINGS], ids=" ".join)
@@ -109,27 +56,13 @@ def dev_script(stack) -> str:
 
 
 def test_it_has_no_faults(variant):
-    assert findings(script(variant)) == []
+    assert faults(variant) == []
 
 
-def test_it_fits_with_a_margin(variant):
-    assert len(variant.encode()) <= LIMIT_BYTES - MARGIN_BYTES
-
-
-def test_it_is_plain_ascii(variant):
+def test_it_is_plain_ascii_without_blanks_after_a_line_s_end(variant):
+    # a backtick continues a line only as its last character
     assert variant.isascii()
-
-
-def test_every_variable_and_every_command_exists(variant):
-    given, read = variables(script(variant))
-
-    assert read - given - AUTOMATIC == set()
-    assert set(commands(script(variant))) - functions(variant) - CMDLETS - AWS_CMDLETS.keys() == set()
-    assert given >= {name.lower() for name in re.findall(r"^\$(\w+) = ", variant, re.MULTILINE)}
-
-
-def test_every_function_is_called(variant):
-    assert functions(variant) <= set(commands(script(variant)))
+    assert not re.search(r"`[ \t]+$", variant, re.MULTILINE)
 
 
 # --- What it says ------------------------------------------------------------------------------------------
@@ -272,6 +205,44 @@ def test_packages_come_from_the_bundle_alone_and_are_checked():
         assert "'--no-index'" in install
     assert text.count("Assert-Sha256 -Path") == 2
     assert "'--require-hashes'" in text
+
+
+# --- Seeded faults -----------------------------------------------------------------------------------------
+
+
+FAULTS = [
+    ("powershell", "$ErrorActionPreference = 'Stop'\n", "$ErrorActionPreference = 'Continue'\n"),
+    ("powershell", "if ($LASTEXITCODE -ne 0) {", "if ($true) {"),
+    ("powershell", "} catch {\n    Stop-Boot", "} catch\n    Stop-Boot"),
+    (
+        "powershell",
+        "Get-FileHash -LiteralPath $Path",
+        "Invoke-Expression $Path; Get-FileHash -LiteralPath $Path",
+    ),
+    ("powershell", "Start-Sleep -Seconds 20", "shutdown /r"),
+    ("variable", "$wheelhouse -eq $WheelhouseSha256", "$wheelhouse -eq $WheelhouseSha265"),
+    ("variable", "-Key $SourceKey", "-Key $SourceName"),
+    ("variable", "-LifecycleHookName $LaunchHook", "-LifecycleHookName 'ready'"),
+    ("command", "Complete-ASLifecycleAction", "Complete-ASLifeCycleHook"),
+    ("command", "Assert-Sha256 -Path", "Test-Path -Path"),
+    ("command", "    Update-Agent\n", ""),
+    ("value", "SCANFLEET_SCRATCH=$", "SCANFLEET_SCRATCHS=$"),
+    ("order", "'AmazonCloudWatchAgent'", "'Spooler'"),
+    ("order", "    exit 1\n", ""),
+    ("tags", "<persist>true</persist>", ""),
+    ("tags", "</powershell>", "</script>"),
+    ("size", "<powershell>\n", "<powershell>\n" + "# a comment that belongs into the repository\n" * 200),
+]
+
+
+@pytest.mark.parametrize(("check", "old", "new"), FAULTS)
+def test_a_seeded_fault_is_found(stack, check, old, new):
+    text = user_data(stack("dev", "fleet"))
+    assert old in text
+
+    found = faults(text.replace(old, new))
+
+    assert any(fault.startswith(f"{check}: ") for fault in found), found
 
 
 # --- Values ------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import time
 import zipfile
 
 import pytest
+import yaml
 from aws_cdk import App, Stack
 from aws_cdk.aws_iam import Role, ServicePrincipal
 
@@ -114,6 +115,12 @@ def test_the_wheels_resolve_offline_for_the_image_s_python(tmp_path):
     done = subprocess.run(command, check=False, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_image_s_python_is_the_one_that_the_wheels_are_for(repo_root):
+    pinned = yaml.safe_load((repo_root / "ami_pipeline" / "versions.yaml").read_text())["python"]["version"]
+
+    assert pinned.startswith(f"{agent_wheels.WINDOWS_PYTHON}.")
 
 
 def test_a_missing_wheelhouse_says_what_to_run(monkeypatch, tmp_path):
