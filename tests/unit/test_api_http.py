@@ -114,6 +114,7 @@ def test_logs_have_one_line_a_request_and_no_query(api, caplog):
         logger.removeHandler(awaited)
 
     assert (record.method, record.path, record.status) == ("GET", "/jobs", 422)
+    assert record.emf["values"]["Route"] == "/jobs"
     assert "secret" not in record.getMessage()
 
 
