@@ -99,9 +99,7 @@ def faults(text: str) -> list[str]:
 
 def _values(code: str) -> set[str]:
     """The values that the deployment hands to the script, lower case."""
-    return {name.lower() for name in re.findall(r"^\$(\w+) = '", code, re.MULTILINE)} - {
-        "erroractionpreference"
-    }
+    return {name.lower() for name in re.findall(r"^\$(\w+) = '", code, re.MULTILINE)} - AUTOMATIC
 
 
 def _settings(code: str) -> set[str]:
