@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from tests.support.template import Resource
@@ -228,7 +229,12 @@ def metric_math(expression: str, values: Mapping[str, float | None]) -> float | 
     or 0. Knows metrics' ids, numbers, + - * /, comparisons, FILL(id, number), IF(a, b, c), MAX and MIN of
     several; raises ValueError for anything else, rather than guess.
     """
-    return _compute(ast.parse(expression, mode="eval").body, values)
+    return _compute(_parsed(expression), values)
+
+
+@cache
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def _compute(node: ast.expr, values: Mapping[str, float | None]) -> float | None:

@@ -265,6 +265,8 @@ def test_a_minute_without_the_controller_is_no_silence(replay):
 
 # --- Whatever the pool -------------------------------------------------------------------------------------
 
+unhurried = settings(deadline=None)
+"""Tests run several at a time."""
 pools = st.fixed_dictionaries({"most": st.integers(1, 500), "slots": st.integers(1, 64)})
 
 
@@ -272,6 +274,7 @@ def chosen(steps: list[Step], value: float) -> int:
     return [step.change for step in steps if step.value <= value][-1]
 
 
+@unhurried
 @given(pools, st.integers(1, 40_000), st.integers(0, 500))
 def test_no_step_launches_more_slots_than_jobs_wait(pool, waiting, machines):
     slots = pool["slots"]
@@ -284,6 +287,7 @@ def test_no_step_launches_more_slots_than_jobs_wait(pool, waiting, machines):
         assert (max(by_count, by_share) - 1) * slots < waiting
 
 
+@unhurried
 @given(pools)
 def test_a_backlog_that_fills_the_whole_pool_launches_the_whole_pool(pool):
     steps = steps_by_count(most_instances=pool["most"], slots=pool["slots"])
@@ -292,6 +296,7 @@ def test_a_backlog_that_fills_the_whole_pool_launches_the_whole_pool(pool):
     assert steps[0] == Step(1, 1)
 
 
+@unhurried
 @given(pools, st.integers(1, 500))
 def test_an_empty_fleet_launches_at_least_two_thirds_of_what_a_batch_fills(pool, wanted):
     wanted = min(wanted, pool["most"])
@@ -300,11 +305,13 @@ def test_an_empty_fleet_launches_at_least_two_thirds_of_what_a_batch_fills(pool,
     assert chosen(steps, wanted * pool["slots"]) >= math.ceil(wanted * 2 / 3)
 
 
+@unhurried
 @given(pools, st.integers(1, 600))
 def test_no_step_removes_more_machines_than_are_idle(pool, idle):
     assert 1 <= -chosen(steps_in(most_instances=pool["most"]), idle) <= idle
 
 
+@unhurried
 @given(pools)
 def test_no_policy_has_more_steps_than_auto_scaling_takes(pool):
     policies = (
@@ -381,8 +388,8 @@ def test_a_batch_is_worked_off_and_the_fleet_is_gone_half_an_hour_later(replay):
 arrivals = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 40)), min_size=1, max_size=8)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(arrivals=arrivals, slots=st.integers(1, 3), reading=st.sampled_from(Reading))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arrivals=arrivals, slots=st.integers(1, 2), reading=st.sampled_from(Reading))
 def test_no_machine_goes_under_its_job_and_no_fleet_is_larger_than_its_work(replay, arrivals, slots, reading):
     work = Work(replay(reading=reading, slots_per_instance=slots), slots=slots)
     total = 0
@@ -392,7 +399,7 @@ def test_no_machine_goes_under_its_job_and_no_fleet_is_larger_than_its_work(repl
         total += jobs
         work.run(minutes=minutes)
         assert work.replay.group.desired <= min(20, math.ceil(total / slots))
-    work.run(minutes=240)
+    work.run(minutes=180)
 
     assert work.lost == 0
     assert (work.waiting, work.running, work.replay.group.desired) == (0, [], 0)
