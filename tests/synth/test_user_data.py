@@ -29,22 +29,23 @@ from tests.support.user_data import (
     user_data,
 )
 
-STAGES = ("dev", "prod", "local")
-SETTINGS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "scratch volume": {"pools": {"windows-gpu": {"scratch_volume_gib": 500}}},
-    "warm pool": {"pools": {"windows-gpu": {"warm_instances": 1}}},
-    "many prefixes": {
-        "allowed_prefixes": [f"s3://some-bucket-of-ours-{n}/with/a/folder/" for n in range(20)]
-    },
+LARGE: dict[str, Any] = {
+    "pools": {"windows-gpu": {"scratch_volume_gib": 500, "warm_instances": 1, "slots_per_instance": 4}},
+    "allowed_prefixes": [f"s3://some-bucket-of-ours-{n}/with/a/folder/" for n in range(20)],
+}
+"""What makes the script longest."""
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dev": ("dev", {}),
+    "prod": ("prod", {}),
+    "large": ("dev", LARGE),
 }
 
 
-@pytest.fixture(params=[(stage, name) for stage in STAGES[:2] for name in SETTINGS], ids=" ".join)
+@pytest.fixture(params=VARIANTS)
 def variant(request, stack) -> str:
-    """The user-data of each stage with each kind of settings."""
-    stage, name = request.param
-    return user_data(stack(stage, "fleet", **SETTINGS[name]))
+    """The user-data of each stage, and of the most that may be configured."""
+    stage, settings = VARIANTS[request.param]
+    return user_data(stack(stage, "fleet", **settings))
 
 
 @pytest.fixture
@@ -129,9 +130,9 @@ def test_a_failed_boot_is_a_metric_that_alarms_find(dev_script):
     )
 
 
-@pytest.mark.parametrize(("name", "is_volume"), [("as it is", "$false"), ("scratch volume", "$true")])
-def test_workspaces_are_on_the_disk_that_was_configured(stack, name, is_volume):
-    text = user_data(stack("dev", "fleet", **SETTINGS[name]))
+@pytest.mark.parametrize(("settings", "is_volume"), [({}, "$false"), (LARGE, "$true")])
+def test_workspaces_are_on_the_disk_that_was_configured(stack, settings, is_volume):
+    text = user_data(stack("dev", "fleet", **settings))
 
     assert f"$ScratchVolume = {is_volume}\n" in text
 
