@@ -144,19 +144,24 @@ def adapt_to_moto(assembly: Path) -> None:
 def _with_known_attributes(node: Any, types: dict[str, str]) -> Any:
     """Return the node as moto can read it.
 
-    Each "Fn::GetAtt" that it does not know is a reference, each reference to a resource that it skips a name.
+    Each "Fn::GetAtt" that it does not know is a reference, each reference to a resource that it skips an ARN
+    that nobody has.
     """
     if isinstance(node, list):
         return [_with_known_attributes(item, types) for item in node]
     if not isinstance(node, dict):
         return node
     if set(node) == {"Ref"} and node["Ref"] in types and types[node["Ref"]] not in get_model_map():
-        return node["Ref"]
+        return _arn(node["Ref"])
     if set(node) == {"Fn::GetAtt"}:
         name, attribute = node["Fn::GetAtt"]
         model = get_model_map().get(types[name])
         if model is None:
-            return name
+            return _arn(name)
         is_known = hasattr(model, "get_cfn_attribute") and model.has_cfn_attr(attribute)
         return node if is_known else {"Ref": name}  # what it refers to is its ARN, or near enough
     return {key: _with_known_attributes(value, types) for key, value in node.items()}
+
+
+def _arn(name: str) -> str:
+    return f"arn:aws:skipped:{REGION}:{ACCOUNT}:{name}"

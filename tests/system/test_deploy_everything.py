@@ -14,14 +14,27 @@ from tests.support.moto_cloud import MotoCloud, adapt_to_moto, app_for_moto, mot
 pytestmark = pytest.mark.system
 
 SKIPPED_BY_MOTO = {
-    "AWS::AutoScaling::ScalingPolicy",
+    "AWS::ApiGatewayV2::Api",  # this and the next three: deployed to MiniStack, tests/system/test_deployed_api.py
+    "AWS::ApiGatewayV2::Integration",
+    "AWS::ApiGatewayV2::Route",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::AutoScaling::ScalingPolicy",  # replayed by tests/synth/test_scaling.py
     "AWS::CloudWatch::Alarm",
     "AWS::EC2::SecurityGroupEgress",
+    "AWS::ImageBuilder::Component",  # this and the next five: docs/unproven.md
+    "AWS::ImageBuilder::DistributionConfiguration",
+    "AWS::ImageBuilder::ImagePipeline",
+    "AWS::ImageBuilder::ImageRecipe",
+    "AWS::ImageBuilder::InfrastructureConfiguration",
+    "AWS::ImageBuilder::LifecyclePolicy",
     "AWS::Lambda::EventInvokeConfig",
+    "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",
+    "AWS::SNS::TopicPolicy",
     "AWS::SQS::QueuePolicy",
     "AWS::Scheduler::Schedule",
 }
+"""Types that moto's CloudFormation does not know: their templates are checked, their making is not."""
 KEPT = ("data", "network")
 STACKS = ("network", "data", "image", "api", "fleet", "monitoring")
 
@@ -129,10 +142,8 @@ def test_the_fleet_is_there_and_empty(moto, deployed):
 
 def test_the_fleets_machines_would_start_with_session_tokens_only_and_no_key_pair(moto, deployed):
     ec2 = moto.client("ec2")
-    (template,) = ec2.describe_launch_templates()["LaunchTemplates"]
-    (version,) = ec2.describe_launch_template_versions(LaunchTemplateId=template["LaunchTemplateId"])[
-        "LaunchTemplateVersions"
-    ]
+    name = fleet_name("dev", Pool.WINDOWS_GPU)
+    (version,) = ec2.describe_launch_template_versions(LaunchTemplateName=name)["LaunchTemplateVersions"]
     data = version["LaunchTemplateData"]
 
     assert data["MetadataOptions"]["HttpTokens"] == "required"
