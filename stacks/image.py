@@ -39,4 +39,4 @@ class ImageStack(BaseStack):
             release_parameter_name=parameter_name(config.stage, Parameter.MEDIT_RELEASE),
         )
         # Its creation is the event that has the first image built, so whoever listens comes first.
-        parameters.release.add_dependency(pipeline.release_rule)
+        parameters.release.add_resource_dependency(pipeline.release_rule)
