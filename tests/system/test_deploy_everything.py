@@ -14,7 +14,7 @@ from tests.support.moto_cloud import MotoCloud, adapt_to_moto, app_for_moto, mot
 pytestmark = pytest.mark.system
 
 SKIPPED_BY_MOTO = {
-    "AWS::ApiGatewayV2::Api",  # this and the next three: deployed to MiniStack, tests/system/test_deployed_api.py
+    "AWS::ApiGatewayV2::Api",  # this and the next three: tests/system/test_deployed_api.py
     "AWS::ApiGatewayV2::Integration",
     "AWS::ApiGatewayV2::Route",
     "AWS::ApiGatewayV2::Stage",
