@@ -21,7 +21,16 @@ from cdk.lambda_zip import PYTHON, add_bytecode, write_zip
 from scanfleet.contract import PRODUCT
 
 SOURCE = ROOT / "runtime" / PRODUCT
-EXCLUDED = ("agent/*", "local/*", "cli*.py", "client.py", "client_*.py", "sample*.py", "api/main.py")
+EXCLUDED = (
+    "agent/*",
+    "local/*",
+    "cli.py",
+    "cli_*.py",
+    "client.py",
+    "client_*.py",
+    "sample*.py",
+    "api/main.py",
+)
 """What no function imports."""
 REFERENCE_PROCESSOR = ("__init__.py", "exit_codes.py", "progress.py")
 """All that describes the reference processor; its program needs packages that functions do not have."""

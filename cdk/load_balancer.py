@@ -23,6 +23,8 @@ from scanfleet.contract import AGENT_STATUS_PORT, PRODUCT, Component, Route
 
 NOBODY = "192.0.2.1/32"
 """An address for documentation, which no client has (RFC 5737)."""
+NO_HOST = "agents.invalid"
+"""A name that can never be looked up (RFC 2606)."""
 IDLE_TIMEOUT = Duration.seconds(60)
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 """TLS 1.3 and 1.2 with forward secrecy, and post-quantum key exchange for clients that know it. Source: ELB
@@ -49,8 +51,8 @@ class LoadBalancer(Construct):
     deletion as the data does.
 
     `agents` is the target group of the fleets' machines. A target group is checked only while a listener
-    uses it; the rule that does so here wants a source address that nobody has, so that clients never reach
-    agents through it.
+    uses it; the rule that does so here wants a source address and a host name that nobody has: clients never
+    reach agents through it.
     """
 
     def __init__(
@@ -178,8 +180,8 @@ class LoadBalancer(Construct):
                     source_ip_config=CfnListenerRule.SourceIpConfigProperty(values=[NOBODY]),
                 ),
                 CfnListenerRule.RuleConditionProperty(
-                    field="path-pattern",
-                    path_pattern_config=CfnListenerRule.PathPatternConfigProperty(values=[Route.HEALTH]),
+                    field="host-header",
+                    host_header_config=CfnListenerRule.HostHeaderConfigProperty(values=[NO_HOST]),
                 ),
             ],
             actions=[

@@ -78,7 +78,9 @@ def emulated_cloud(*, repo_root: Path, folder: Path, port: int = 0) -> Iterator[
 
 
 @contextmanager
-def running_emulator(*, repo_root: Path, folder: Path, port: int = 0) -> Iterator[Emulator]:
+def running_emulator(
+    *, repo_root: Path, folder: Path, port: int = 0, checks_callers: bool = False
+) -> Iterator[Emulator]:
     """Run an emulator of its own with its state and log in `folder`; stop it at the end."""
     with Processes() as processes:
         emulator = start_emulator(
@@ -87,6 +89,7 @@ def running_emulator(*, repo_root: Path, folder: Path, port: int = 0) -> Iterato
             state_folder=folder / "state",
             log_file=folder / "emulator.log",
             port=port,
+            checks_callers=checks_callers,
         )
         try:
             yield emulator

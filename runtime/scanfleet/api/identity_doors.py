@@ -97,11 +97,11 @@ class DoorIdentity:
         expires = claims.get("exp")
         if claims.get("iss") != self._settings.jwt_issuer:
             _refuse("the token is another issuer's")
-        if not isinstance(expires, int | float) or expires <= self._clock():
+        if not (isinstance(expires, int | float) and expires > self._clock()):
             _refuse("the token has expired")
         audience = claims.get("aud", claims.get("client_id"))
-        named = {audience} if isinstance(audience, str) else set(audience or ())
-        if not named & set(self._settings.jwt_audience):
+        named = audience if isinstance(audience, list) else [audience]
+        if not any(name in self._settings.jwt_audience for name in named):
             _refuse("the token is meant for another audience")
 
 

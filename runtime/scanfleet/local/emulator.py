@@ -46,10 +46,17 @@ class Emulator:
 
 
 def start_emulator(
-    *, processes: Processes, repo_root: Path, state_folder: Path, log_file: Path, port: int = 0
+    *,
+    processes: Processes,
+    repo_root: Path,
+    state_folder: Path,
+    log_file: Path,
+    port: int = 0,
+    checks_callers: bool = False,
 ) -> Emulator:
     """Start the emulator and return once it answers; port 0 takes a free one.
 
+    checks_callers: it verifies signatures and holds roles to their policies; by default it lets anybody in.
     Stopped like every other child of `processes`; started first, it is stopped last. Raises LocalModeError
     when the port is taken, the folder is in use, the emulator dies, or it listens beyond this machine.
     """
@@ -60,7 +67,8 @@ def start_emulator(
     chosen = port or free_port()
     try:
         _require_free(chosen)
-        child = processes.start(NAME, [program], env=_environment(state_folder, chosen), log_file=log_file)
+        environment = _environment(state_folder, chosen) | ({"AUTH": "true"} if checks_callers else {})
+        child = processes.start(NAME, [program], env=environment, log_file=log_file)
         _await_answer(processes, child, chosen)
         _require_loopback(child)
     except BaseException:
