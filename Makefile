@@ -16,7 +16,7 @@ CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
 CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth diff bench deploy fmt clean
+.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth diff snapshots bench deploy fmt clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -56,6 +56,9 @@ synth: setup ## Templates into cdk.out, with every validation on (STAGE=dev)
 
 diff: setup ## What this checkout does to the templates of another commit (BASE=origin/main STAGE=dev)
 	@exec $(BIN)/python scripts/template_diff.py --base "$(BASE)" --stage $(STAGE) $(if $(REPORT),--report "$(REPORT)")
+
+snapshots: setup ## Write the templates that reviewers read, and the table of seeded faults
+	@PATH="$(CURDIR)/$(BIN):$$PATH" CDK_VALIDATION=false $(BIN)/python -m tests.support.snapshots
 
 deploy: setup ## Deploy to AWS with the credentials of this shell (STAGE=dev APPROVAL=never asks nothing)
 	@$(CDK) deploy --all -c stage=$(STAGE) $(if $(APPROVAL),--require-approval $(APPROVAL))

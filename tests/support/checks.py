@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from tests.support import (
     checks_api,
     checks_functions,
+    checks_image,
     checks_machines,
     checks_metrics,
     checks_policies,
@@ -35,6 +36,10 @@ _ALL: tuple[Check, ...] = (
     checks_api.load_balancer,
     checks_api.agents_health,
     checks_api.http_api,
+    checks_image.recipe,
+    checks_image.pinned,
+    checks_image.components,
+    checks_image.pipeline,
     checks_user_data.user_data,
     checks_user_data.boot_steps,
     checks_metrics.metric_names,

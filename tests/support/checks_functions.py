@@ -15,7 +15,7 @@ def _found(rule: str, where: str, detail: str = "") -> Finding:
 
 
 def functions(deployment: Deployment) -> Iterator[Finding]:
-    """Our functions run the Python that their layer is built for, bounded, traced, into their own log group."""
+    """Our functions run their layer's Python, are bounded and traced, and write to their own log group."""
     names = {
         function_name(deployment.config.stage, c): log_group_name(deployment.config.stage, c)
         for c in Component

@@ -15,7 +15,7 @@ def _found(rule: str, where: str, detail: str = "") -> Finding:
 
 
 def guard_rules(deployment: Deployment) -> Iterator[Finding]:
-    """No port open to everyone, no public address, no IMDSv1, no key pair, no plain volume: `guard_rules`."""
+    """No port open to everyone, no public address, no IMDSv1, no key pair, no plain volume."""
     found = [f for stack, body in deployment.templates.items() for f in guard_template(stack, body)]
     yield from not_agreed(found, read_agreed())
 

@@ -18,7 +18,7 @@ def _found(rule: str, where: str, detail: str = "") -> Finding:
 
 
 def metric_names(deployment: Deployment) -> Iterator[Finding]:
-    """Each metric of an alarm or a dashboard is emitted: namespace, name, dimensions, values, unit, period."""
+    """Each metric of an alarm or a dashboard is emitted: its name, dimensions, values, unit and period."""
     stage = deployment.config.stage
     for where, alarm in deployment.everywhere(ALARM):
         for metric, unit, period in alarm_metrics(alarm):

@@ -13,13 +13,13 @@ _agreed = cache(read_agreed)
 
 
 def policies(deployment: Deployment) -> Iterator[Finding]:
-    """No wildcard action, nobody trusted but services, nothing by Not...: `policies.guard`, less what is agreed."""
+    """No wildcard action, nobody trusted but services, nothing by Not...; less what was agreed on."""
     found = [finding for document in documents(deployment.templates) for finding in guard(document)]
     yield from not_agreed(found, _agreed())
 
 
 def policy_resources(deployment: Deployment) -> Iterator[Finding]:
-    """Actions exist, fit their resources, and name one where they can: parliament, less what is agreed."""
+    """Actions exist, fit their resources, and name one where they can; less what was agreed on."""
     identity = [d for d in documents(deployment.templates) if d.kind == "identity"]
     known, bodies = _analyzed(), {d.where: d.body for d in identity}
     new = {where: body for where, body in bodies.items() if _key(body) not in known}

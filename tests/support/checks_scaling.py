@@ -1,4 +1,4 @@
-"""Checks of step scaling: cfn-lint takes any steps, Auto Scaling refuses some, others lose jobs or machines."""
+"""Checks of step scaling: linters take any steps, Auto Scaling refuses some, others lose jobs or machines."""
 
 import math
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def _found(rule: str, where: str, detail: str = "") -> Finding:
 
 
 def scaling_rules(deployment: Deployment) -> Iterator[Finding]:
-    """Steps without gaps, one direction each, never below the idle; hooks and health checks: `scaling_rules`."""
+    """Steps have no gaps and one direction, take idle machines only; hooks give agents their time."""
     for sentence in faults(deployment.stack("fleet")):
         name, _, detail = sentence.partition(": ")
         yield _found("RULE", f"fleet/{name}", detail)

@@ -1,5 +1,6 @@
 """Checks of the script that a machine runs at each boot."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -66,6 +67,7 @@ def boot_steps(deployment: Deployment) -> Iterator[Finding]:
         for variable in (v for v in values if v.endswith("Sha256")):
             if not re.fullmatch(r"[0-9a-f]{64}", values[variable]):
                 yield _found("DIGEST", where, f"${variable} {values[variable]}")
+        yield from _metric(deployment, where, values.get("BootFailed", ""))
         for function in ("Install-Wheelhouse", "Install-Source"):
             if not _body(text, function) or powershell.commands(_body(text, function))[:1] != [
                 "Assert-Sha256"
@@ -80,16 +82,30 @@ def boot_steps(deployment: Deployment) -> Iterator[Finding]:
             yield _found("LOG_FILE", where, "nothing ships another file than userdata.jsonl")
 
 
+def _metric(deployment: Deployment, where: str, line: str) -> Iterator[Finding]:
+    """Yield what is wrong with the log line that counts a failed boot."""
+    metric = contract.Metric.BOOT_FAILED
+    unit, dimensions = contract.METRIC_FACTS[metric]
+    wanted = {
+        "Namespace": contract.metric_namespace(deployment.config.stage),
+        "Dimensions": [list(dimensions)],
+        "Metrics": [{"Name": metric, "Unit": unit}],
+    }
+    try:
+        said = json.loads(line)
+    except json.JSONDecodeError:
+        yield _found("METRIC", where, f"not JSON: {line}")
+        return
+    if said["_aws"]["CloudWatchMetrics"] != [wanted] or not {metric, *dimensions} <= said.keys():
+        yield _found("METRIC", where, line)
+
+
 def _names(deployment: Deployment) -> dict[str, str]:
     stage, region = deployment.config.stage, deployment.config.region
     return {
         "Region": region,
         "Fleet": contract.fleet_name(stage, contract.Pool.WINDOWS_GPU),
         "LaunchHook": contract.LAUNCH_HOOK,
-        "Pool": contract.Pool.WINDOWS_GPU,
-        "Namespace": contract.metric_namespace(stage),
-        "BootFailed": contract.Metric.BOOT_FAILED,
-        "PoolDimension": contract.Dimension.POOL,
         "ServiceName": contract.AGENT_SERVICE,
         "Logs": WindowsPath.LOGS,
         "EnvironmentFile": WindowsPath.ENVIRONMENT_FILE,

@@ -1,7 +1,7 @@
 """Checks of what GitHub runs.
 
-Sources: GitHub documentation, "Security hardening for GitHub Actions", "Configuring OpenID Connect in Amazon Web
-Services", "Events that trigger workflows" (pull_request_target).
+Sources: GitHub documentation, "Security hardening for GitHub Actions", "Configuring OpenID Connect in
+Amazon Web Services", "Events that trigger workflows" (pull_request_target).
 """
 
 import re

@@ -46,8 +46,6 @@ def unit_is_emitted(metric: ShownMetric, unit: str | None, *, stage: str) -> boo
 
 def period_is_allowed(metric: ShownMetric, period: int) -> bool:
     """Return whether an alarm may have the period: finer than a minute only where that is published."""
-    return (
-        period % 60 == 0
-        and period > 0
-        or (period in HIGH_RESOLUTION and not metric.namespace.startswith("AWS/"))
+    return (period % 60 == 0 and period > 0) or (
+        period in HIGH_RESOLUTION and not metric.namespace.startswith("AWS/")
     )

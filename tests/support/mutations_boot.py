@@ -54,6 +54,12 @@ MUTATIONS = [
         seed=rewrite(r"^\$LaunchHook = 'agent-ready'$", "$LaunchHook = 'agent-redy'"),
     ),
     Mutation(
+        fault="a failed boot is counted where no alarm looks",
+        where=SCRIPT,
+        caught_by="boot steps",
+        seed=rewrite(r'"Namespace":"Scanfleet/dev"', '"Namespace":"Scanfleet"'),
+    ),
+    Mutation(
         fault="the boot's log goes to a file that nothing ships",
         where=SCRIPT,
         caught_by="boot steps",

@@ -12,7 +12,7 @@ def _body(pattern: str, by: str) -> Any:
     """Return a fault that replaces a pattern's first match in a dashboard's body."""
 
     def edit(properties: Properties) -> None:
-        separator, parts = properties["DashboardBody"]["Fn::Join"]
+        _, parts = properties["DashboardBody"]["Fn::Join"]
         for number, part in enumerate(parts):
             if isinstance(part, str) and re.search(pattern, part):
                 parts[number] = re.sub(pattern, by, part, count=1)

@@ -6,6 +6,7 @@ from tests.support import (
     mutations_api,
     mutations_boot,
     mutations_fleet,
+    mutations_image,
     mutations_monitoring,
     mutations_state,
 )
@@ -15,6 +16,7 @@ from tests.support.mutations import Mutation
 MUTATIONS: tuple[Mutation, ...] = (
     *mutations_state.MUTATIONS,
     *mutations_fleet.MUTATIONS,
+    *mutations_image.MUTATIONS,
     *mutations_api.MUTATIONS,
     *mutations_monitoring.MUTATIONS,
     *mutations_boot.MUTATIONS,

@@ -1,9 +1,11 @@
 """Templates as people review them: YAML without what changes by itself.
 
-`make snapshots` runs this module: it writes tests/synth/snapshots/ and the tables of docs/infrastructure-tests.md.
+`make snapshots` runs this module: it writes tests/synth/snapshots/ and the tables of
+docs/infrastructure-tests.md.
 
-Left out: hashes of assets and of Lambda versions, tags that every resource has, the CDK's own metadata. A text that
-holds JSON (dashboards, environments) is shown as what it means, a join as one text with ${references}.
+Left out: hashes of assets and of Lambda versions, tags that every resource has, the CDK's own metadata. A
+text that holds JSON (dashboards, environments) is shown as what it means, a join as one text with
+${references}.
 """
 
 import json
@@ -26,6 +28,8 @@ STAGE = "dev"
 
 ASSET = re.compile(r"\b[0-9a-f]{64}\b")
 VERSION = re.compile(r"(CurrentVersion[0-9A-F]{8})[0-9a-f]{32}")
+CONTENT = re.compile(r"^(\d+\.\d+)\.\d+$")
+"""An image's version: its third number is a hash of the content, assets included."""
 LEFT_OUT = {"Metadata"}
 EVERYWHERE = {"product", f"{PRODUCT}:stage"}
 OF_THE_CDK = {"Parameters": {"BootstrapVersion"}, "Rules": {"CheckBootstrapVersion"}}
@@ -55,6 +59,8 @@ def snapshot(template: Mapping[str, Any]) -> str:
 def _resource(resource: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in resource.items() if name not in LEFT_OUT}
     properties = dict(shown.get("Properties", {}))
+    if str(resource["Type"]).startswith("AWS::ImageBuilder::") and "Version" in properties:
+        properties["Version"] = CONTENT.sub(r"\1.<content>", str(properties["Version"]))
     tags = properties.pop("Tags", [])
     if isinstance(tags, dict):
         own: Any = {name: value for name, value in tags.items() if name not in EVERYWHERE}
@@ -91,7 +97,7 @@ def _without_hashes(text: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """Return a join as one text, each reference as ${Name} or ${Name.Attribute}; None when something else is in it."""
+    """Return a join as one text, references as ${Name} or ${Name.Attribute}; None when it holds more."""
     if isinstance(value, str):
         return value
     ((function, argument),) = value.items()

@@ -39,8 +39,7 @@ def assembly(context: Context) -> Callable[..., Any]:
 
     @cache
     def synthesized(stage: str, settings: str) -> Any:
-        tree = json.loads(json.dumps(context["scanfleet"]))
-        tree["stages"].setdefault(stage, {}).update(json.loads(settings))
+        tree = with_settings(context, stage, json.loads(settings))
         app = App(context=context | {"stage": stage, "scanfleet": tree}, analytics_reporting=False)
         build(app)
         made = app.synth()
@@ -49,6 +48,13 @@ def assembly(context: Context) -> Callable[..., Any]:
         return made
 
     return lambda stage, **settings: synthesized(stage, json.dumps(settings, sort_keys=True))
+
+
+def with_settings(context: Context, stage: str, settings: Context) -> Context:
+    """Return the app's own context with settings that replace those of the stage."""
+    tree: Context = json.loads(json.dumps(context["scanfleet"]))
+    tree["stages"].setdefault(stage, {}).update(settings)
+    return tree
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +72,22 @@ def stack(assembly: Callable[..., Any]) -> Stacks:
 
 
 @pytest.fixture(scope="session")
-def deployment(assembly: Callable[..., Any], context: Context, repo_root: Path) -> Deployment:
-    """Everything that the stage dev deploys, for checks that span stacks."""
-    config = read_config(stage="dev", context=context["scanfleet"])
-    return read_deployment(assembly("dev"), config=config, repo_root=repo_root)
+def deployed(assembly: Callable[..., Any], context: Context, repo_root: Path) -> Callable[..., Deployment]:
+    """Everything that a stage deploys, for checks that span stacks; keyword arguments as for `stack`."""
+
+    @cache
+    def read(stage: str, text: str) -> Deployment:
+        settings = json.loads(text)
+        config = read_config(stage=stage, context=with_settings(context, stage, settings))
+        return read_deployment(assembly(stage, **settings), config=config, repo_root=repo_root)
+
+    return lambda stage, **settings: read(stage, json.dumps(settings, sort_keys=True))
+
+
+@pytest.fixture(scope="session")
+def deployment(deployed: Callable[..., Deployment]) -> Deployment:
+    """What the stage dev deploys."""
+    return deployed("dev")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from tests.support.deployment import STACKS
 from tests.support.snapshots import FOLDER, snapshot, snapshots
 
-LONGEST_KB = 200
+LONGEST_KB = 300
 
 
 @pytest.fixture(scope="module")
