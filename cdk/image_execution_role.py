@@ -15,9 +15,9 @@ from constructs import Construct
 
 from cdk.config import DeploymentConfig
 from cdk.grants import allow
+from cdk.image_delivery import BUILDER, Place
 from scanfleet.contract import Parameter, parameter_name
 
-BUILDER = "EC2 Image Builder"
 FAST_LAUNCH = "EC2 Fast Launch"
 _NEW = "what a build makes has no name before"
 _DESCRIBE = "describing takes no resource"
@@ -33,10 +33,9 @@ class ExecutionRole(Construct):
         *,
         config: DeploymentConfig,
         machine_role_arn: str,
-        subnet_id: str,
-        security_group_id: str,
+        place: Place,
         log_group_arn: str,
-        launch_template_id: str,
+        launch_template_id: str | None,
     ) -> None:
         super().__init__(scope, construct_id)
         self._stack, self._config = Stack.of(self), config
@@ -46,16 +45,12 @@ class ExecutionRole(Construct):
             assumed_by=ServicePrincipal("imagebuilder.amazonaws.com"),
             description=f"Scanfleet {config.stage}: Image Builder makes images in it",
         )
-        template = self._ec2(f"launch-template/{launch_template_id}")
-        places = [
-            self._ec2(f"subnet/{subnet_id}"),
-            self._ec2(f"security-group/{security_group_id}"),
-            template,
-        ]
-        self._launch(machine_role_arn, places)
+        templates = [self._ec2(f"launch-template/{launch_template_id}")] if launch_template_id else []
+        places = [f"subnet/{place.subnet_id}", f"security-group/{place.security_group_id}"]
+        self._launch(machine_role_arn, [*map(self._ec2, places), *templates])
         self._prepare()
         self._snapshot()
-        self._fast_launch(template)
+        self._fast_launch(templates)
         self._publish(log_group_arn)
 
     def _launch(self, machine_role_arn: str, places: Sequence[str]) -> None:
@@ -190,14 +185,14 @@ class ExecutionRole(Construct):
             wildcard="the account's key for EBS is not known here",
         )
 
-    def _fast_launch(self, template: str) -> None:
-        if not self._config.image.fast_launch:
+    def _fast_launch(self, templates: Sequence[str]) -> None:
+        if not templates:
             return
         allow(
             self.role,
             "PrepareFastLaunch",
             ["ec2:EnableFastLaunch"],
-            [f"arn:{self._stack.partition}:ec2:{self._stack.region}::image/*", template],
+            [f"arn:{self._stack.partition}:ec2:{self._stack.region}::image/*", *templates],
             wildcard=_NEW,
         )
         allow(

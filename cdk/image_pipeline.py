@@ -8,15 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 from aws_cdk import RemovalPolicy, Stack
-from aws_cdk.aws_ec2 import CfnLaunchTemplate
 from aws_cdk.aws_events import CfnRule
 from aws_cdk.aws_iam import CfnInstanceProfile
 from aws_cdk.aws_imagebuilder import (
-    CfnDistributionConfiguration,
     CfnImagePipeline,
     CfnImageRecipe,
     CfnInfrastructureConfiguration,
-    CfnLifecyclePolicy,
 )
 from aws_cdk.aws_logs import LogGroup
 from constructs import Construct
@@ -31,22 +28,19 @@ from cdk.image_components import (
     make_component,
     recipe_content,
 )
-from cdk.image_execution_role import BUILDER, ExecutionRole
-from cdk.image_roles import build_role, cleaning_role, starter_role
+from cdk.image_delivery import ImageCleanUp, ImageDelivery, Place
+from cdk.image_execution_role import ExecutionRole
+from cdk.image_roles import build_role, starter_role
 from cdk.image_versions import ImageVersions
 from cdk.logs import RETENTION
 from cdk.network import Network
-from scanfleet.contract import PRODUCT, Parameter, Pool, fleet_name, parameter_name
+from scanfleet.contract import PRODUCT, Pool, fleet_name
 
 ROOT_DEVICE = "/dev/sda1"
 TEST_LIMIT = timedelta(hours=6)
 """The whole test stage. Image Builder takes 60 to 1440 minutes."""
 FAILURES_UNTIL_DISABLED = 5
 """A schedule that fails this often in a row stops: each failure costs hours of a GPU machine."""
-FAST_LAUNCH_SNAPSHOTS = 5
-"""Prepared snapshots at most; each start uses one, and it is replaced."""
-FAST_LAUNCH_PARALLEL = 6
-"""The least that EC2 takes. Source: EC2 API reference, EnableFastLaunch: MaxParallelLaunches."""
 
 
 class ImagePipeline(Construct):
@@ -79,20 +73,22 @@ class ImagePipeline(Construct):
             files=[self._arn_of(part) for part in (bundle.wheelhouse, bundle.source)],
         )
         profile = CfnInstanceProfile(self, "MachineProfile", roles=[role.role_name])
-        self._fast_launch_template = self._make_fast_launch_template()
+        place = Place(subnet_id=self._subnet_id, security_group_id=network.builders.security_group_id)
+        delivery = ImageDelivery(
+            self, "Delivery", config=config, pool=pool, name=self.name, tags=self._own_tags, place=place
+        )
         self.recipe = self._make_recipe(
             image_parts(self._stack, config=config, versions=versions, bundle=bundle)
         )
-        infrastructure = self._make_infrastructure(profile)
+        infrastructure = self._make_infrastructure(profile, place)
         execution = ExecutionRole(
             self,
             "Execution",
             config=config,
             machine_role_arn=role.role_arn,
-            subnet_id=self._subnet_id,
-            security_group_id=self._group_id,
+            place=place,
             log_group_arn=self.log_group.log_group_arn,
-            launch_template_id=self._fast_launch_template.ref,
+            launch_template_id=delivery.fast_launch_template_id,
         )
         self.pipeline = CfnImagePipeline(
             self,
@@ -101,7 +97,7 @@ class ImagePipeline(Construct):
             description=f"Scanfleet {config.stage}: the image of {pool}",
             image_recipe_arn=self.recipe.attr_arn,
             infrastructure_configuration_arn=infrastructure.attr_arn,
-            distribution_configuration_arn=self._make_distribution().attr_arn,
+            distribution_configuration_arn=delivery.configuration.attr_arn,
             execution_role=execution.role.role_arn,
             image_tests_configuration=CfnImagePipeline.ImageTestsConfigurationProperty(
                 image_tests_enabled=True, timeout_minutes=int(TEST_LIMIT.total_seconds() // 60)
@@ -120,7 +116,14 @@ class ImagePipeline(Construct):
         )
         # The role's policy is a resource of its own, and a build may start at once.
         self.pipeline.node.add_dependency(execution, role)
-        self._make_clean_up()
+        ImageCleanUp(
+            self,
+            "CleanUp",
+            name=self.name,
+            tags=self._own_tags,
+            recipe=self.recipe,
+            kept_images=config.image.kept_images,
+        )
         self.release_rule = self._start_on_release()
 
     @property
@@ -135,10 +138,6 @@ class ImagePipeline(Construct):
     def _subnet_id(self) -> str:
         subnets = self._network.vpc.select_subnets(subnets=self._network.private_subnets.subnets)
         return subnets.subnet_ids[0]
-
-    @property
-    def _group_id(self) -> str:
-        return self._network.builders.security_group_id
 
     def _arn_of(self, part: BundlePart) -> str:
         return f"arn:{self._stack.partition}:s3:::{part.bucket_name}/{part.object_key}"
@@ -193,7 +192,9 @@ class ImagePipeline(Construct):
             ],
         )
 
-    def _make_infrastructure(self, profile: CfnInstanceProfile) -> CfnInfrastructureConfiguration:
+    def _make_infrastructure(
+        self, profile: CfnInstanceProfile, place: Place
+    ) -> CfnInfrastructureConfiguration:
         return CfnInfrastructureConfiguration(
             self,
             "Infrastructure",
@@ -201,114 +202,13 @@ class ImagePipeline(Construct):
             instance_profile_name=profile.ref,
             # Built and tested on the type that the fleet prefers: the driver needs its GPU.
             instance_types=[self._pool_config.instance_types[0]],
-            subnet_id=self._subnet_id,
-            security_group_ids=[self._group_id],
+            subnet_id=place.subnet_id,
+            security_group_ids=[place.security_group_id],
             instance_metadata_options=CfnInfrastructureConfiguration.InstanceMetadataOptionsProperty(
                 http_tokens="required", http_put_response_hop_limit=1
             ),
             terminate_instance_on_failure=True,
             resource_tags=self._own_tags,
-        )
-
-    def _make_distribution(self) -> CfnDistributionConfiguration:
-        distribution = CfnDistributionConfiguration.DistributionProperty(
-            region=self._config.region,
-            # The CDK takes this one as CloudFormation spells it.
-            ami_distribution_configuration={
-                "Name": f"{self.name}-{{{{ imagebuilder:buildDate }}}}",
-                "Description": f"Scanfleet {self._config.stage}: machines of {self._pool}",
-                "AmiTags": self._own_tags,
-            },
-            ssm_parameter_configurations=[
-                CfnDistributionConfiguration.SsmParameterConfigurationProperty(
-                    parameter_name=parameter_name(self._config.stage, Parameter.AMI_WINDOWS_GPU),
-                    data_type="aws:ec2:image",
-                )
-            ],
-            fast_launch_configurations=[self._fast_launch()] if self._config.image.fast_launch else None,
-        )
-        return CfnDistributionConfiguration(
-            self, "Distribution", name=self.name, distributions=[distribution]
-        )
-
-    def _fast_launch(self) -> CfnDistributionConfiguration.FastLaunchConfigurationProperty:
-        made = CfnDistributionConfiguration
-        return made.FastLaunchConfigurationProperty(
-            account_id=self._stack.account,
-            enabled=True,
-            max_parallel_launches=FAST_LAUNCH_PARALLEL,
-            snapshot_configuration=made.FastLaunchSnapshotConfigurationProperty(
-                target_resource_count=min(self._pool_config.max_instances, FAST_LAUNCH_SNAPSHOTS)
-            ),
-            launch_template=made.FastLaunchLaunchTemplateSpecificationProperty(
-                launch_template_id=self._fast_launch_template.ref,
-                launch_template_version=self._fast_launch_template.attr_latest_version_number,
-            ),
-        )
-
-    def _make_fast_launch_template(self) -> CfnLaunchTemplate:
-        """Fast Launch prepares its snapshots on machines, and without this they would need a default VPC.
-
-        Source: EC2 user guide, "Use a launch template when you set up EC2 Fast Launch".
-        """
-        return CfnLaunchTemplate(
-            self,
-            "FastLaunchTemplate",
-            launch_template_data=CfnLaunchTemplate.LaunchTemplateDataProperty(
-                instance_type=self._pool_config.instance_types[0],
-                metadata_options=CfnLaunchTemplate.MetadataOptionsProperty(
-                    http_tokens="required", http_put_response_hop_limit=1
-                ),
-                network_interfaces=[
-                    CfnLaunchTemplate.NetworkInterfaceProperty(
-                        device_index=0,
-                        subnet_id=self._subnet_id,
-                        groups=[self._group_id],
-                        associate_public_ip_address=False,
-                    )
-                ],
-            ),
-            tag_specifications=[
-                CfnLaunchTemplate.LaunchTemplateTagSpecificationProperty(
-                    resource_type="launch-template", tags=[{"key": "CreatedBy", "value": BUILDER}]
-                )
-            ],
-        )
-
-    def _make_clean_up(self) -> None:
-        """Remove all images but the newest, with AMIs and snapshots.
-
-        By tags, because a recipe's version changes with its content; and by the present recipe, because only
-        images of scheduled builds are sure to have the tags.
-        Source: Image Builder API reference, CreateImagePipeline: imageTags.
-        """
-        selection = CfnLifecyclePolicy.ResourceSelectionProperty
-        present = CfnLifecyclePolicy.RecipeSelectionProperty(
-            name=self.name, semantic_version=self.recipe.version
-        )
-        role_arn = cleaning_role(self, "CleanUpRole").role_arn
-        for construct_id, name, selected in (
-            ("CleanUp", self.name, selection(tag_map=self._own_tags)),
-            ("CleanUpPresentRecipe", f"{self.name}-present-recipe", selection(recipes=[present])),
-        ):
-            CfnLifecyclePolicy(
-                self,
-                construct_id,
-                name=name,
-                execution_role=role_arn,
-                resource_type="AMI_IMAGE",
-                resource_selection=selected,
-                policy_details=[self._all_but_the_newest()],
-                status="ENABLED",
-            )
-
-    def _all_but_the_newest(self) -> CfnLifecyclePolicy.PolicyDetailProperty:
-        made = CfnLifecyclePolicy
-        return made.PolicyDetailProperty(
-            action=made.ActionProperty(
-                type="DELETE", include_resources=made.IncludeResourcesProperty(amis=True, snapshots=True)
-            ),
-            filter=made.FilterProperty(type="COUNT", value=self._config.image.kept_images),
         )
 
     def _start_on_release(self) -> CfnRule:
