@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.support.checks_workflows import unpinned
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
-PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
 def read(path):
@@ -25,12 +25,6 @@ def triggers(workflow):
 
 def steps(workflow):
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
-
-
-def unpinned(text):
-    """Return the actions of a workflow's text that no commit pins with its version beside it."""
-    used = re.findall(r"^\s*(?:- )?uses: *(.+?)\s*$", text, flags=re.MULTILINE)
-    return [action for action in used if not PINNED.fullmatch(action)]
 
 
 def test_there_is_one_workflow_for_pull_requests_and_one_that_deploys():
