@@ -49,6 +49,7 @@ def main() -> int:
 
 def compare(*, base: str, stage: str) -> str:
     """Return the differences of every stack between the base and this checkout. Raises DiffError."""
+    require_commit(base)
     head = synthesize(ROOT, WORK / f"head-{stage}", stage=stage)
     check_out(base)
     try:
@@ -65,6 +66,16 @@ def compare(*, base: str, stage: str) -> str:
         template = before / f"{name}.template.json" if name in old else empty_template()
         parts.append(cdk_diff(head, name, template))
     return "\n\n".join(parts)
+
+
+def require_commit(name: str) -> None:
+    """Raise DiffError unless the repository knows the commit."""
+    try:
+        call(["git", "rev-parse", "--verify", f"{name}^{{commit}}"])
+    except DiffError:
+        raise DiffError(
+            f"BASE: got {name!r}; allowed: a commit, branch or tag of this repository (git fetch brings more)"
+        ) from None
 
 
 def check_out(commit: str) -> None:
