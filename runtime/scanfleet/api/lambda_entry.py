@@ -121,12 +121,11 @@ def _is_too_large(answer: Mapping[str, Any]) -> bool:
 
 
 def _host(event: Event) -> str:
-    several = event.get("multiValueHeaders") or {}
+    """Return the Host header that the adapter takes: the last one."""
     single = event.get("headers") or {}
-    for name, value in (*single.items(), *((n, v[-1]) for n, v in several.items() if v)):
-        if name.lower() == "host":
-            return str(value)
-    return ""
+    several = event.get("multiValueHeaders") or {}
+    pairs = (*single.items(), *((name, value) for name, values in several.items() for value in values))
+    return next((str(value) for name, value in reversed(pairs) if name.lower() == "host"), "")
 
 
 def _with_host(event: Event, host: str) -> Event:
