@@ -173,3 +173,23 @@ def test_the_generated_sample_is_really_run_and_measured(tmp_path, monkeypatch, 
     said = capsys.readouterr().out
     assert "generated sample: BROKEN" in said
     assert "the largest point error in mm is" in said
+
+
+def test_a_set_that_cannot_be_used_shows_before_the_image_is_built(tmp_path, monkeypatch, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    words = ["--only-read", "--seconds-at-most", "60", "--releases", str(tmp_path), "--set"]
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="golden")
+        s3.put_object(Bucket="golden", Key="v1/scans/a.ply", Body=b"")
+
+        assert golden.main([*words, "none"]) == 0
+        assert golden.main([*words, "s3://golden/v1/"]) == 1
+        assert "has no expected.json" in capsys.readouterr().err
+
+        expected = {"processor": "reference", "files": [{"name": "merged.ply"}]}
+        s3.put_object(Bucket="golden", Key="v1/expected.json", Body=json.dumps(expected))
+        assert golden.main([*words, "s3://golden/v1/"]) == 0
+        assert "for reference" in capsys.readouterr().out
