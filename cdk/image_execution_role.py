@@ -75,7 +75,9 @@ class ExecutionRole(Construct):
             "PassTheMachinesRole",
             ["iam:PassRole"],
             [machine_role_arn],
-            conditions={"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}},
+            conditions={
+                "StringEquals": {"iam:PassedToService": ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]}
+            },
         )
         allow(
             self.role,
@@ -160,19 +162,46 @@ class ExecutionRole(Construct):
             conditions={"StringEquals": {"ec2:ResourceTag/CreatedBy": BUILDER}},
             wildcard=_NEW,
         )
+        self._tag(images)
+        self._use_the_key_of_volumes()
+
+    def _tag(self, images: Sequence[str]) -> None:
+        """Machines and volumes only as they are made: the tag is what lets this role command a machine.
+
+        Of images any, of snapshots those that get the builder's tag, as in AWSServiceRoleForImageBuilder.
+        """
+        image, snapshot = images
+        mark = {"aws:RequestTag/CreatedBy": [BUILDER, FAST_LAUNCH]}
         allow(
             self.role,
             "TagWhatItMakes",
             ["ec2:CreateTags"],
-            [*images, *(self._ec2(f"{kind}/*") for kind in ("instance", "volume", "network-interface"))],
+            [
+                *images,
+                *(self._ec2(f"{kind}/*") for kind in ("instance", "volume", "network-interface")),
+            ],
+            conditions={"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateImage"], **mark}},
             wildcard=_NEW,
         )
-        # With the account's own key for EBS; AWS's key allows the account by itself.
+        allow(self.role, "TagImages", ["ec2:CreateTags"], [image], wildcard=_NEW)
+        allow(
+            self.role,
+            "TagSnapshots",
+            ["ec2:CreateTags"],
+            [snapshot],
+            conditions={"StringEquals": mark},
+            wildcard=_NEW,
+        )
+
+    def _use_the_key_of_volumes(self) -> None:
+        """Only with the account's own key for EBS; AWS's key allows the account by itself."""
+        keys = [self._stack.format_arn(service="kms", resource="key", resource_name="*")]
+        via = {"StringEquals": {"kms:ViaService": f"ec2.{self._stack.region}.amazonaws.com"}}
+        why = "the account's key for EBS is not known here"
         allow(
             self.role,
             "UseTheKeyOfVolumes",
             [
-                "kms:CreateGrant",
                 "kms:Decrypt",
                 "kms:DescribeKey",
                 "kms:Encrypt",
@@ -180,9 +209,17 @@ class ExecutionRole(Construct):
                 "kms:ReEncryptFrom",
                 "kms:ReEncryptTo",
             ],
-            [self._stack.format_arn(service="kms", resource="key", resource_name="*")],
-            conditions={"StringEquals": {"kms:ViaService": f"ec2.{self._stack.region}.amazonaws.com"}},
-            wildcard="the account's key for EBS is not known here",
+            keys,
+            conditions=via,
+            wildcard=why,
+        )
+        allow(
+            self.role,
+            "LetVolumesUseTheirKey",
+            ["kms:CreateGrant"],
+            keys,
+            conditions={**via, "Bool": {"kms:GrantIsForAWSResource": "true"}},
+            wildcard=why,
         )
 
     def _fast_launch(self, templates: Sequence[str]) -> None:
