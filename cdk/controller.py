@@ -49,6 +49,8 @@ class ControlledFleet:
     pool: Pool
     launch_template_id: str
     agent_role: IRole
+    subnet_ids: Sequence[str]
+    security_group_id: str
 
 
 class Controller(Construct):
@@ -111,7 +113,10 @@ class Controller(Construct):
             PolicyStatement(
                 actions=["dynamodb:Query"],
                 resources=[self._system.jobs.table.table_arn],
-                conditions={"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]}},
+                conditions={
+                    "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+                    "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
+                },
             ),
             *self._read_key(),
             PolicyStatement(
@@ -135,7 +140,16 @@ class Controller(Construct):
 
     def _read_key(self) -> list[PolicyStatement]:
         key = self._system.jobs.table.encryption_key
-        return [PolicyStatement(actions=["kms:Decrypt"], resources=[key.key_arn])] if key else []
+        if key is None:
+            return []
+        via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
+        return [
+            PolicyStatement(
+                actions=["kms:Decrypt"],
+                resources=[key.key_arn],
+                conditions={"StringEquals": {"kms:ViaService": via}},
+            )
+        ]
 
     def _publish(self) -> list[PolicyStatement]:
         return [
@@ -169,10 +183,11 @@ class Controller(Construct):
             PolicyStatement(actions=["autoscaling:StartInstanceRefresh"], resources=groups),
             PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=alarms),
             PolicyStatement(actions=["ec2:CreateLaunchTemplateVersion"], resources=templates),
-            # Whatever is launched comes from these templates; machines and volumes have no id before that.
+            # Whatever is launched comes from these templates, and stays where the fleets are; machines and
+            # volumes have no id before that.
             PolicyStatement(
                 actions=["ec2:RunInstances"],
-                resources=self._launched(),
+                resources=[*templates, *self._launched(fleets)],
                 conditions={"ArnEquals": {"ec2:LaunchTemplate": templates}},
             ),
             PolicyStatement(
@@ -187,10 +202,15 @@ class Controller(Construct):
             ),
         ]
 
-    def _launched(self) -> list[str]:
-        kinds = (*_TAGGED, "launch-template", "subnet", "security-group")
+    def _launched(self, fleets: Sequence[ControlledFleet]) -> list[str]:
+        """Return what a launch makes, of any image, and where it may be. Fleets share subnets and groups."""
+        places = [
+            *(("subnet", subnet) for fleet in fleets for subnet in fleet.subnet_ids),
+            *(("security-group", fleet.security_group_id) for fleet in fleets),
+            *((kind, "*") for kind in _TAGGED),
+        ]
         image = Stack.of(self).format_arn(service="ec2", account="", resource="image", resource_name="*")
-        return [*(self._arn("ec2", kind, "*", separator="/") for kind in kinds), image]
+        return [*(self._arn("ec2", kind, name, separator="/") for kind, name in dict.fromkeys(places)), image]
 
     def _arn(self, service: str, resource: str, name: str, *, separator: str = ":") -> str:
         by_slash = separator == "/" or service == "ssm"

@@ -49,7 +49,13 @@ class FleetStack(BaseStack):
             system=system,
             layer=DependenciesLayer(self, "Packages", config=config),
             fleets=[
-                ControlledFleet(pool=pool, launch_template_id=fleet.template.id, agent_role=fleet.role)
+                ControlledFleet(
+                    pool=pool,
+                    launch_template_id=fleet.template.id,
+                    agent_role=fleet.role,
+                    subnet_ids=[subnet.subnet_id for subnet in network.private_subnets.subnets or ()],
+                    security_group_id=network.agents.security_group_id,
+                )
                 for pool, fleet in self.fleets.items()
             ],
         )

@@ -38,7 +38,13 @@ def made(context) -> StackTemplate:
     system = DataStack(app, "Data", config=config).system
     stack = Stack(app, "Fleet", env={"region": config.region})
     role = Role(stack, "Agent", assumed_by=ServicePrincipal("ec2.amazonaws.com"))
-    fleet = ControlledFleet(pool=Pool.WINDOWS_GPU, launch_template_id="lt-0123", agent_role=role)
+    fleet = ControlledFleet(
+        pool=Pool.WINDOWS_GPU,
+        launch_template_id="lt-0123",
+        agent_role=role,
+        subnet_ids=["subnet-0a", "subnet-0b"],
+        security_group_id="sg-0123",
+    )
     layer = DependenciesLayer(stack, "Packages", config=config)
     Controller(stack, "Controller", system=system, layer=layer, fleets=[fleet])
     return StackTemplate(app.synth().get_stack_by_name("Fleet").template)
@@ -133,7 +139,8 @@ def test_it_reads_the_agents_reports_and_no_job(made):
     statement = allowing(made, "dynamodb:Query")
 
     assert statement["Condition"] == {
-        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]}
+        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+        "Null": {"dynamodb:LeadingKeys": "false"},
     }
     assert {a for s in statements(made) for a in listed(s["Action"]) if a.startswith("dynamodb:")} == {
         "dynamodb:Query"
@@ -150,6 +157,13 @@ def test_whatever_it_launches_comes_from_the_fleets_template(made):
     statement = allowing(made, "ec2:RunInstances")
 
     assert "launch-template/lt-0123" in json.dumps(statement["Condition"]["ArnEquals"]["ec2:LaunchTemplate"])
+
+
+def test_what_it_launches_stays_in_the_fleets_subnets_and_security_group(made):
+    resources = [json.dumps(r) for r in listed(allowing(made, "ec2:RunInstances")["Resource"])]
+    places = {r.strip('"').rpartition("/")[2] for r in resources if "subnet/" in r or "security-group/" in r}
+
+    assert {place.rstrip('"]}') for place in places} == {"subnet-0a", "subnet-0b", "sg-0123"}
 
 
 def test_it_hands_machines_the_agents_role_and_no_other(made):
