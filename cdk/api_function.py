@@ -113,7 +113,15 @@ class ApiFunction(Construct):
         for number, prefix in enumerate(self._system.config.prefixes):
             self._let_see_foreign_files(role, f"{number}", prefix)
         if (key := data.encryption_key) is not None:
-            allow(role, "UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], [key.key_arn])
+            region = Stack.of(self).region
+            via = [f"{service}.{region}.amazonaws.com" for service in ("dynamodb", "s3")]
+            allow(
+                role,
+                "UseKey",
+                ["kms:Decrypt", "kms:GenerateDataKey"],
+                [key.key_arn],
+                conditions={"StringEquals": {"kms:ViaService": via}},
+            )
 
     def _let_see_foreign_files(self, role: Role, number: str, prefix: str) -> None:
         """Let the function list and sign downloads below an allowed prefix outside the data bucket."""
