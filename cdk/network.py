@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from aws_cdk import Acknowledgment, Annotations, Fn, RemovalPolicy, Validations
+from aws_cdk import Acknowledgment, Annotations, Aws, Fn, RemovalPolicy, Validations
 from aws_cdk.aws_ec2 import (
     CfnSecurityGroupEgress,
     FlowLogDestination,
@@ -22,6 +22,7 @@ from aws_cdk.aws_ec2 import (
     SubnetType,
     Vpc,
 )
+from aws_cdk.aws_iam import Role, ServicePrincipal
 from aws_cdk.aws_logs import LogGroup
 from constructs import Construct
 
@@ -121,7 +122,8 @@ class Network(Construct):
         vpc.add_gateway_endpoint("S3Endpoint", service=GatewayVpcEndpointAwsService.S3)
         vpc.add_gateway_endpoint("DynamoDbEndpoint", service=GatewayVpcEndpointAwsService.DYNAMODB)
         vpc.add_flow_log(
-            "FlowLog", destination=FlowLogDestination.to_cloud_watch_logs(self._flow_log(config))
+            "FlowLog",
+            destination=FlowLogDestination.to_cloud_watch_logs(self._flow_log(config), self._flow_log_role()),
         )
         subnets = vpc.private_subnets if nat_gateways else vpc.isolated_subnets
         return _Place(vpc=vpc, private=subnets, public=vpc.public_subnets)
@@ -154,6 +156,19 @@ class Network(Construct):
             "FlowLogs",
             retention=RETENTION[config.log_retention_days],
             removal_policy=RemovalPolicy.RETAIN if config.retain_data else RemovalPolicy.DESTROY,
+        )
+
+    def _flow_log_role(self) -> Role:
+        """Return a role that VPC takes on for this account's flow logs only. The flow log adds what it needs.
+
+        Source: VPC user guide, "IAM role for publishing flow logs to CloudWatch Logs".
+        """
+        own_account = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+        return Role(
+            self,
+            "FlowLogRole",
+            assumed_by=ServicePrincipal("vpc-flow-logs.amazonaws.com", conditions=own_account),
+            description="Writes the VPC's flow log",
         )
 
     def _add_interface_endpoints(self) -> None:
