@@ -131,6 +131,14 @@ class AgentRole(Construct):
             folders = (RELEASES_PREFIX, RELEASE_OBJECTS_PREFIX)
             objects = [f"{self._bucket(name)}/{folder}*" for folder in folders]
             allow(self.role, "ReadReleases", _READ, objects, wildcard="releases come and go")
+            # Without it S3 answers 403, not 404, for what is missing, and nobody learns that it is.
+            allow(
+                self.role,
+                "SeeWhetherAReleaseExists",
+                ["s3:ListBucket"],
+                [self._bucket(name)],
+                conditions={"StringLike": {"s3:prefix": [f"{folder}*" for folder in folders]}},
+            )
 
     def _read_bundle(self, bundle: AgentBundle) -> None:
         parts = (bundle.source, bundle.wheelhouse)

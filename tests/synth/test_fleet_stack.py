@@ -369,6 +369,7 @@ def test_machines_read_releases_and_cannot_change_them(outward):
     here = {(p.action, p.resource) for p in permissions(outward) if "medit-releases" in p.resource}
 
     assert here == {
+        ("s3:ListBucket", "arn:aws:s3:::medit-releases"),
         ("s3:GetObject", f"arn:aws:s3:::medit-releases/{contract.RELEASES_PREFIX}*"),
         ("s3:GetObject", f"arn:aws:s3:::medit-releases/{contract.RELEASE_OBJECTS_PREFIX}*"),
     }
