@@ -114,11 +114,15 @@ class StackTemplate:
 
 
 def flat(value: Any) -> str:
-    """Return a text of the template with each reference written as its logical ID."""
+    """Return a text of the template with each reference written as its logical ID or its export's name."""
     if isinstance(value, str):
         return value
     if "Ref" in value:
         return str(value["Ref"])
+    if "Fn::ImportValue" in value:
+        return str(value["Fn::ImportValue"])
+    if "Fn::GetAtt" in value:
+        return ".".join(value["Fn::GetAtt"])
     separator, parts = value["Fn::Join"]
     return str(separator).join(flat(part) for part in parts)
 
