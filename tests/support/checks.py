@@ -8,6 +8,7 @@ from tests.support import (
     checks_image,
     checks_machines,
     checks_metrics,
+    checks_parts,
     checks_policies,
     checks_scaling,
     checks_state,
@@ -20,6 +21,7 @@ from tests.support.findings import Finding
 Check = Callable[[Deployment], Iterable[Finding]]
 
 _ALL: tuple[Check, ...] = (
+    checks_parts.parts,
     checks_state.queues,
     checks_state.at_rest,
     checks_state.in_transit,
@@ -39,7 +41,9 @@ _ALL: tuple[Check, ...] = (
     checks_image.recipe,
     checks_image.pinned,
     checks_image.components,
+    checks_image.shipped_logs,
     checks_image.pipeline,
+    checks_image.results,
     checks_user_data.user_data,
     checks_user_data.boot_steps,
     checks_metrics.metric_names,

@@ -82,6 +82,27 @@ def components(deployment: Deployment) -> Iterator[Finding]:
                 yield _found("VALUES", where, f"{name}: {sorted(given ^ declared[name])}")
 
 
+def shipped_logs(deployment: Deployment) -> Iterator[Finding]:
+    """Images ship the files that boots and agents write, each to its own log group."""
+    stage = deployment.config.stage
+    wanted = {
+        f"{component.title()}LogGroup": contract.log_group_name(stage, component)
+        for component in (contract.Component.USERDATA, contract.Component.AGENT, contract.Component.JOBS)
+    }
+    for where, found in deployment.everywhere(RECIPE):
+        given = {
+            p["Name"]: p["Value"][0]
+            for configured in found.properties["Components"]
+            for p in configured.get("Parameters", [])
+        }
+        for name, group in wanted.items():
+            if given.get(name) != group:
+                yield _found("LOG_GROUP", where, f"{name} {given.get(name)}, not {group}")
+        folder = str(given.get("LogFolder", "")).replace("\\\\", "\\")
+        if folder != contract.WindowsPath.LOGS:
+            yield _found("LOG_FOLDER", where, f"{folder}, not {contract.WindowsPath.LOGS}")
+
+
 def _component(configured: dict[str, Any]) -> str:
     """Return the logical ID of a recipe's component."""
     arn = configured["ComponentArn"]
@@ -89,8 +110,8 @@ def _component(configured: dict[str, Any]) -> str:
 
 
 def pipeline(deployment: Deployment) -> Iterator[Finding]:
-    """The pipeline is on, starts when configured, tests what it built, and writes the fleet's parameter."""
-    config, stage = deployment.config, deployment.config.stage
+    """The pipeline is on, starts when configured and on a new release, and tests what it built."""
+    config = deployment.config
     for where, found in deployment.everywhere(PIPELINE):
         properties = found.properties
         if properties.get("Status") != "ENABLED":
@@ -100,12 +121,20 @@ def pipeline(deployment: Deployment) -> Iterator[Finding]:
         if properties.get("ImageTestsConfiguration", {}).get("ImageTestsEnabled") is not True:
             yield _found("UNTESTED", where)
         yield from _starts(deployment, found)
-    wanted = contract.parameter_name(stage, contract.Parameter.AMI_WINDOWS_GPU)
+
+
+def results(deployment: Deployment) -> Iterator[Finding]:
+    """An image's id is written where the fleet reads it, in its region; old images go."""
+    config = deployment.config
+    wanted = contract.parameter_name(config.stage, contract.Parameter.AMI_WINDOWS_GPU)
     for where, found in deployment.everywhere(DISTRIBUTION):
         for distribution in found.properties["Distributions"]:
             written = [p["ParameterName"] for p in distribution.get("SsmParameterConfigurations", [])]
             if written != [wanted] or distribution["Region"] != config.region:
                 yield _found("PARAMETER", where, f"{written} in {distribution['Region']}, not {wanted}")
+    for where, found in deployment.everywhere("AWS::ImageBuilder::LifecyclePolicy"):
+        if found.properties.get("Status", "ENABLED") != "ENABLED":
+            yield _found("KEEPS_ALL", where, "old images are not removed")
 
 
 def _starts(deployment: Deployment, pipeline_: Resource) -> Iterator[Finding]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from scanfleet import contract
+from tests.support.checks_policies import disagreed
 from tests.support.deployment import LAUNCH_TEMPLATE, Deployment
-from tests.support.findings import Finding, not_agreed, read_agreed
+from tests.support.findings import Finding
 from tests.support.guard_rules import guard_template
 
 GROUP = "AWS::AutoScaling::AutoScalingGroup"
@@ -17,7 +18,7 @@ def _found(rule: str, where: str, detail: str = "") -> Finding:
 def guard_rules(deployment: Deployment) -> Iterator[Finding]:
     """No port open to everyone, no public address, no IMDSv1, no key pair, no plain volume."""
     found = [f for stack, body in deployment.templates.items() for f in guard_template(stack, body)]
-    yield from not_agreed(found, read_agreed())
+    yield from disagreed(deployment, found)
 
 
 def machine_images(deployment: Deployment) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Checks of who may do what."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,10 +13,18 @@ from tests.support.static_checks import parliament
 _agreed = cache(read_agreed)
 
 
+def disagreed(deployment: Deployment, found: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the findings that nobody agreed on; agreements name the stage before the stack."""
+    stage = deployment.config.stage
+    for finding in found:
+        if not_agreed([replace(finding, where=f"{stage}/{finding.where}")], _agreed()):
+            yield finding
+
+
 def policies(deployment: Deployment) -> Iterator[Finding]:
     """No wildcard action, nobody trusted but services, nothing by Not...; less what was agreed on."""
     found = [finding for document in documents(deployment.templates) for finding in guard(document)]
-    yield from not_agreed(found, _agreed())
+    yield from disagreed(deployment, found)
 
 
 def policy_resources(deployment: Deployment) -> Iterator[Finding]:
@@ -28,7 +37,7 @@ def policy_resources(deployment: Deployment) -> Iterator[Finding]:
     for body in new.values():
         known.setdefault(_key(body), [])
     found = [finding for body in bodies.values() for finding in known[_key(body)]]
-    yield from not_agreed(found, _agreed())
+    yield from disagreed(deployment, found)
 
 
 @cache

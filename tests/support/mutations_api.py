@@ -35,6 +35,13 @@ DOORS = [
         seed=change(lambda p: p.update(AuthorizationType="NONE")),
     ),
     Mutation(
+        fault="the HTTP API has no route",
+        where="api/HttpApiDefaultRoute",
+        caught_by="parts",
+        says="AWS::ApiGatewayV2::Route",
+        seed=remove,
+    ),
+    Mutation(
         fault="the HTTP API takes any number of requests",
         where="api/HttpApiStage",
         caught_by="http api",

@@ -66,6 +66,12 @@ BUILD = [
         ),
     ),
     Mutation(
+        fault="an installer's address has no version",
+        where=RECIPE,
+        caught_by="pinned",
+        seed=_set("Url", "https://www.python.org/ftp/python/python-amd64.exe", of="Python"),
+    ),
+    Mutation(
         fault="an installer's digest is unknown, and nothing else is checked",
         where=RECIPE,
         caught_by="pinned",
@@ -76,6 +82,18 @@ BUILD = [
         where=RECIPE,
         caught_by="components",
         seed=change(lambda p: _parameters(p, "Python")[0].update(Name="Foldr")),
+    ),
+    Mutation(
+        fault="boots' logs are shipped to a log group that nobody reads",
+        where=RECIPE,
+        caught_by="shipped logs",
+        seed=_set("UserdataLogGroup", "/scanfleet/dev/user-data", of="Cloudwatch"),
+    ),
+    Mutation(
+        fault="images ship the logs of a folder that nothing writes to",
+        where=RECIPE,
+        caught_by="shipped logs",
+        seed=_set("LogFolder", r"C:\\ProgramData\\Scanfleet\\log", of="Cloudwatch"),
     ),
     Mutation(
         fault="the pipeline starts at other times than configured",
@@ -91,13 +109,26 @@ BUILD = [
     ),
     Mutation(
         fault="the image's id is written where no fleet reads it",
-        where="image/WindowsGpuDistribution",
-        caught_by="pipeline",
+        where="image/WindowsGpuDeliveryConfiguration",
+        caught_by="results",
         seed=change(
             lambda p: p["Distributions"][0]["SsmParameterConfigurations"][0].update(
                 ParameterName="/scanfleet/prod/ami/windows-gpu"
             )
         ),
+    ),
+    Mutation(
+        fault="old images are kept for ever",
+        where="image/WindowsGpuCleanUpTagged",
+        caught_by="results",
+        seed=change(lambda p: p.update(Status="DISABLED")),
+    ),
+    Mutation(
+        fault="there is no pipeline",
+        where=PIPELINE,
+        caught_by="parts",
+        says="AWS::ImageBuilder::ImagePipeline",
+        seed=remove,
     ),
     Mutation(
         fault="a new release builds no image",
