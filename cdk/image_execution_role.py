@@ -145,6 +145,20 @@ class ExecutionRole(Construct):
             wildcard=_DESCRIBE,
         )
 
+        allow(
+            self.role,
+            "WaitByRulesOfItsOwn",
+            [
+                "events:DeleteRule",
+                "events:DescribeRule",
+                "events:PutRule",
+                "events:PutTargets",
+                "events:RemoveTargets",
+            ],
+            [self._stack.format_arn(service="events", resource="rule", resource_name="ImageBuilder-*")],
+            wildcard="Image Builder names them",
+        )
+
     def _snapshot(self) -> None:
         images = [f"arn:{self._stack.partition}:ec2:{self._stack.region}::{kind}/*" for kind in _IMAGES]
         allow(
