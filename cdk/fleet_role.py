@@ -12,6 +12,7 @@ from cdk.system import System
 from scanfleet.contract import (
     AGENTS_PARTITION,
     DATA_PARAMETERS,
+    JOB_PARTITIONS,
     LOGS_PREFIX,
     MANIFESTS_PREFIX,
     RELEASE_OBJECTS_PREFIX,
@@ -68,7 +69,17 @@ class AgentRole(Construct):
 
     def _work_on_jobs(self) -> None:
         table = self._system.jobs.table.table_arn
-        allow(self.role, "ReadAndWriteJobs", ["dynamodb:GetItem", "dynamodb:UpdateItem"], [table])
+        some = {"dynamodb:LeadingKeys": "false"}  # or no key at all would match, too
+        allow(
+            self.role,
+            "ReadAndWriteJobs",
+            ["dynamodb:GetItem", "dynamodb:UpdateItem"],
+            [table],
+            conditions={
+                "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{JOB_PARTITIONS}*"]},
+                "Null": some,
+            },
+        )
         allow(
             self.role,
             "ReportItself",
@@ -76,7 +87,7 @@ class AgentRole(Construct):
             [table],
             conditions={
                 "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
-                "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
+                "Null": some,
             },
         )
         allow(

@@ -76,6 +76,8 @@ INDEX_PARTITION_KEYS: dict[TableIndex, TableKey] = {
     TableIndex.STATE: TableKey.STATE,
 }
 
+JOB_PARTITIONS = "JOB#"
+"""Partitions of jobs begin with this: machines read and change these, and no idempotency keys."""
 AGENTS_PARTITION = "AGENTS"
 """Partition of the agents' reports: the controller may read this one and no other."""
 IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)

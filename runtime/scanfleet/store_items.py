@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from scanfleet.contract import AGENTS_PARTITION, TableKey
+from scanfleet.contract import AGENTS_PARTITION, JOB_PARTITIONS, TableKey
 from scanfleet.jobs import Job
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ACTIVE = "ACTIVE"
 
 def job_key(job_id: str) -> Key:
     """Return the primary key of a job's record."""
-    return {TableKey.PARTITION: {"S": f"JOB#{job_id}"}, TableKey.SORT: {"S": "JOB"}}
+    return {TableKey.PARTITION: {"S": f"{JOB_PARTITIONS}{job_id}"}, TableKey.SORT: {"S": "JOB"}}
 
 
 def idempotency_key(owner: str, key: str) -> Key:

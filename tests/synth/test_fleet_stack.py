@@ -347,6 +347,9 @@ def test_of_the_job_table_machines_create_and_delete_their_reports_only(fleet):
     for action in ("dynamodb:PutItem", "dynamodb:DeleteItem"):
         limits = by_action[action].conditions["ForAllValues:StringEquals"]
         assert limits == {"dynamodb:LeadingKeys": [contract.AGENTS_PARTITION]}
+    for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
+        limits = by_action[action].conditions["ForAllValues:StringLike"]
+        assert limits == {"dynamodb:LeadingKeys": [f"{contract.JOB_PARTITIONS}*"]}
 
 
 def test_machines_delete_nothing_but_what_they_staged(fleet):
