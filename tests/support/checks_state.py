@@ -68,7 +68,7 @@ def in_transit(deployment: Deployment) -> Iterator[Finding]:
 
 
 def log_groups(deployment: Deployment) -> Iterator[Finding]:
-    """Every log group has a name of the contract or of its stack, and keeps lines as long as configured."""
+    """Every component of the contract has its log group; all keep lines as long as configured."""
     names = set()
     for where, group in deployment.everywhere("AWS::Logs::LogGroup"):
         names.add(str(group.properties.get("LogGroupName")))

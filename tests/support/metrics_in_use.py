@@ -34,7 +34,7 @@ def exists(metric: ShownMetric, *, stage: str) -> bool:
     if metric.namespace == metric_namespace(stage):
         known = metric.name in set(Metric)
         return known and set(metric.dimensions) == {str(d) for d in METRIC_FACTS[Metric(metric.name)][1]}
-    return DOCUMENTED.get(metric.namespace, {}).get(metric.name) == set(metric.dimensions)
+    return DOCUMENTED.get(metric.namespace, {}).get(metric.name) == frozenset(metric.dimensions)
 
 
 def unit_is_emitted(metric: ShownMetric, unit: str | None, *, stage: str) -> bool:

@@ -14,6 +14,7 @@ def _data(**values: Any) -> Any:
 
 
 def _hook(properties: Properties, transition: str) -> dict[str, Any]:
+    hook: dict[str, Any]
     (hook,) = (
         h
         for h in properties["LifecycleHookSpecificationList"]

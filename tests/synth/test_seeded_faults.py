@@ -8,7 +8,7 @@ from tests.support.checks import CHECKS
 from tests.support.deployment import Deployment
 from tests.support.findings import Finding
 from tests.support.full_stage import CLOSED_SETTINGS, SETTINGS
-from tests.support.mutations import Mutation
+from tests.support.mutations import Mutation, Seedless, change, rewrite
 from tests.support.seeded_faults import MUTATIONS, tables
 from tests.support.snapshots import BEGIN, END
 
@@ -45,6 +45,30 @@ def test_there_are_enough_faults_and_none_twice():
 
     assert twice == []
     assert len(MUTATIONS) >= 25
+
+
+@pytest.mark.parametrize(
+    ("where", "seed"),
+    [
+        ("data/JobsTable", change(lambda p: p.update(BillingMode="PAY_PER_REQUEST"))),
+        ("data/JobTable", change(dict.clear)),
+        ("workflow/deploy.yml", rewrite(r"^no such line$", "")),
+    ],
+)
+def test_a_fault_that_changes_nothing_proves_nothing(deployment, where, seed):
+    idle = Mutation(fault="nothing is wrong", where=where, caught_by="at rest", seed=seed)
+
+    with pytest.raises(Seedless):
+        idle.applied(deployment)
+
+
+def test_a_seeded_fault_leaves_what_is_deployed_as_it_is(deployment):
+    before = deployment.copied()
+
+    for mutation in MUTATIONS:
+        mutation.applied(deployment)
+
+    assert deployment == before
 
 
 def test_every_check_has_a_fault_that_only_a_working_check_sees():
