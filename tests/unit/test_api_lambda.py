@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -350,6 +351,17 @@ def test_the_package_alone_is_enough(tmp_path, cloud, entry):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "0.1.0"
+
+
+def test_functions_get_the_versions_that_are_tested():
+    def pins(name: str) -> dict[str, str]:
+        text = (lambda_layer.ROOT / name).read_text()
+        return dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, flags=re.MULTILINE))
+
+    tested = pins("requirements.txt")
+    assert {name: tested.get(name) for name in pins("requirements-lambda.txt")} == pins(
+        "requirements-lambda.txt"
+    )
 
 
 def test_the_same_source_makes_the_same_bytes(tmp_path):
