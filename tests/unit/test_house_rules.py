@@ -10,7 +10,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime" / "scanfleet"
 INFRASTRUCTURE = {"aws_cdk", "cdk_nag", "constructs", "cdk", "stacks", "app"}
-ENTRIES = ("agent/main.py", "api/main.py", "api/lambda_entry.py", "controller/entry.py", "local/", "cli_release.py", "releases_fetch.py", "golden.py")
+ENTRIES = (
+    "agent/main.py",
+    "api/main.py",
+    "api/lambda_entry.py",
+    "controller/entry.py",
+    "local/",
+    "cli_release.py",
+    "releases_fetch.py",
+    "golden.py",
+)
 """Where clients of AWS are built, to be handed in everywhere else."""
 ENVIRONMENT_NAME = re.compile(r"SCANFLEET_[A-Z_]*[A-Z]")
 
