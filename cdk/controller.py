@@ -11,6 +11,7 @@ from aws_cdk.aws_lambda import Function
 from aws_cdk.aws_scheduler import CfnSchedule
 from constructs import Construct
 
+from cdk.grants import allow
 from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import (
@@ -84,8 +85,12 @@ class Controller(Construct):
             timeout=TIMEOUT,
             memory_mib=MEMORY_MIB,
             reserved_concurrency=1,
-            statements=(*self._read(fleets), *self._publish(), *self._roll_out(fleets)),
         )
+        role = self.function.role
+        assert isinstance(role, Role)  # the factory made it
+        self._let_read(role, fleets)
+        self._let_publish(role)
+        self._let_roll_out(role, fleets)
         self.function.configure_async_invoke(max_event_age=EVENT_AGE, retry_attempts=0)
         self._schedule()
 
@@ -106,101 +111,97 @@ class Controller(Construct):
 
     # --- What it may do ------------------------------------------------------------------------------------
 
-    def _read(self, fleets: Sequence[ControlledFleet]) -> list[PolicyStatement]:
+    def _let_read(self, role: Role, fleets: Sequence[ControlledFleet]) -> None:
         queues = [queue for fleet in fleets for queue in self._system.queues[fleet.pool].queues.values()]
-        return [
-            PolicyStatement(actions=["sqs:GetQueueAttributes"], resources=[q.queue_arn for q in queues]),
-            PolicyStatement(
-                actions=["dynamodb:Query"],
-                resources=[self._system.jobs.table.table_arn],
-                conditions={
-                    "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
-                    "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
-                },
-            ),
-            *self._read_key(),
-            PolicyStatement(
-                actions=["ssm:GetParameter", "ssm:GetParameters"],
-                resources=[
-                    self._arn("ssm", "parameter", parameter_name(self._stage, Parameter.AMI_WINDOWS_GPU)[1:])
-                ],
-            ),
-            PolicyStatement(
-                # These take no resource. Source: service authorization reference, EC2 and EC2 Auto Scaling.
-                actions=[
-                    "autoscaling:DescribeAutoScalingGroups",
-                    "autoscaling:DescribeInstanceRefreshes",
-                    "autoscaling:DescribeWarmPool",
-                    "ec2:DescribeInstances",
-                    "ec2:DescribeLaunchTemplateVersions",
-                ],
-                resources=["*"],
-            ),
-        ]
+        allow(role, "CountJobs", ["sqs:GetQueueAttributes"], [queue.queue_arn for queue in queues])
+        allow(
+            role,
+            "ReadAgentsReports",
+            ["dynamodb:Query"],
+            [self._system.jobs.table.table_arn],
+            conditions={
+                "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+                "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
+            },
+        )
+        if (key := self._system.jobs.table.encryption_key) is not None:
+            via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
+            conditions = {"StringEquals": {"kms:ViaService": via}}
+            allow(role, "UseTheTablesKey", ["kms:Decrypt"], [key.key_arn], conditions=conditions)
+        image = self._arn("ssm", "parameter", parameter_name(self._stage, Parameter.AMI_WINDOWS_GPU)[1:])
+        allow(role, "ReadTheImagesId", ["ssm:GetParameter", "ssm:GetParameters"], [image])
+        allow(
+            role,
+            "SeeMachines",
+            [
+                "autoscaling:DescribeAutoScalingGroups",
+                "autoscaling:DescribeInstanceRefreshes",
+                "autoscaling:DescribeWarmPool",
+                "ec2:DescribeInstances",
+                "ec2:DescribeLaunchTemplateVersions",
+            ],
+            ["*"],
+            # Source: service authorization reference, EC2 and EC2 Auto Scaling.
+            wildcard="describing takes no resource",
+        )
 
-    def _read_key(self) -> list[PolicyStatement]:
-        key = self._system.jobs.table.encryption_key
-        if key is None:
-            return []
-        via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
-        return [
-            PolicyStatement(
-                actions=["kms:Decrypt"],
-                resources=[key.key_arn],
-                conditions={"StringEquals": {"kms:ViaService": via}},
-            )
-        ]
+    def _let_publish(self, role: Role) -> None:
+        allow(
+            role,
+            "PublishMetrics",
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            conditions={"StringEquals": {"cloudwatch:namespace": metric_namespace(self._stage)}},
+            wildcard="it takes no resource; the namespace is the limit",
+        )
 
-    def _publish(self) -> list[PolicyStatement]:
-        return [
-            PolicyStatement(  # takes no resource; the namespace is the limit
-                actions=["cloudwatch:PutMetricData"],
-                resources=["*"],
-                conditions={"StringEquals": {"cloudwatch:namespace": metric_namespace(self._stage)}},
-            )
-        ]
-
-    def _roll_out(self, fleets: Sequence[ControlledFleet]) -> list[PolicyStatement]:
-        """Return what starting a refresh to another configuration takes: AWS checks that we may launch it.
+    def _let_roll_out(self, role: Role, fleets: Sequence[ControlledFleet]) -> None:
+        """Allow what starting a refresh to another configuration takes: AWS checks that we may launch it.
 
         Source: EC2 Auto Scaling guide, "Control Amazon EC2 launch template usage in Auto Scaling groups".
         """
         templates = [
             self._arn("ec2", "launch-template", fleet.launch_template_id, separator="/") for fleet in fleets
         ]
-        groups = [
-            self._arn(
-                "autoscaling", "autoScalingGroup", f"*:autoScalingGroupName/{fleet_name(self._stage, f.pool)}"
-            )
-            for f in fleets
-        ]
+        names = [f"*:autoScalingGroupName/{fleet_name(self._stage, fleet.pool)}" for fleet in fleets]
         alarms = [
             self._arn("cloudwatch", "alarm", alarm_name(self._stage, alarm, fleet.pool))
             for fleet in fleets
             for alarm in ROLLBACK_ALARMS
         ]
-        return [
-            PolicyStatement(actions=["autoscaling:StartInstanceRefresh"], resources=groups),
-            PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=alarms),
-            PolicyStatement(actions=["ec2:CreateLaunchTemplateVersion"], resources=templates),
-            # Whatever is launched comes from these templates, and stays where the fleets are; machines and
-            # volumes have no id before that.
-            PolicyStatement(
-                actions=["ec2:RunInstances"],
-                resources=[*templates, *self._launched(fleets)],
-                conditions={"ArnEquals": {"ec2:LaunchTemplate": templates}},
-            ),
-            PolicyStatement(
-                actions=["ec2:CreateTags"],
-                resources=[self._arn("ec2", kind, "*", separator="/") for kind in _TAGGED],
-                conditions={"StringEquals": {"ec2:CreateAction": "RunInstances"}},
-            ),
-            PolicyStatement(
-                actions=["iam:PassRole"],
-                resources=[fleet.agent_role.role_arn for fleet in fleets],
-                conditions={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
-            ),
-        ]
+        allow(
+            role,
+            "StartRefreshes",
+            ["autoscaling:StartInstanceRefresh"],
+            [self._arn("autoscaling", "autoScalingGroup", name) for name in names],
+            wildcard="the ARN of a group has a generated id before its name",
+        )
+        allow(role, "WatchRollbackAlarms", ["cloudwatch:DescribeAlarms"], alarms)
+        allow(role, "NumberImages", ["ec2:CreateLaunchTemplateVersion"], templates)
+        # Whatever is launched comes from these templates, and stays where the fleets are.
+        allow(
+            role,
+            "LaunchFromTheTemplates",
+            ["ec2:RunInstances"],
+            [*templates, *self._launched(fleets)],
+            conditions={"ArnEquals": {"ec2:LaunchTemplate": templates}},
+            wildcard="machines and volumes have no id before they are launched",
+        )
+        allow(
+            role,
+            "TagWhatIsLaunched",
+            ["ec2:CreateTags"],
+            [self._arn("ec2", kind, "*", separator="/") for kind in _TAGGED],
+            conditions={"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+            wildcard="machines and volumes have no id before they are launched",
+        )
+        allow(
+            role,
+            "PassTheMachinesRole",
+            ["iam:PassRole"],
+            [fleet.agent_role.role_arn for fleet in fleets],
+            conditions={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+        )
 
     def _launched(self, fleets: Sequence[ControlledFleet]) -> list[str]:
         """Return what a launch makes, of any image, and where it may be. Fleets share subnets and groups."""

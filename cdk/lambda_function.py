@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from aws_cdk import Acknowledgment, ArnFormat, Duration, RemovalPolicy, Stack, Validations
-from aws_cdk.aws_iam import PolicyStatement, Role, ServicePrincipal
+from aws_cdk.aws_iam import Role, ServicePrincipal
 from aws_cdk.aws_lambda import Architecture, Function, LayerVersion, Runtime, RuntimeFamily, Tracing
 from aws_cdk.aws_logs import LogGroup
 from constructs import Construct
@@ -46,21 +46,17 @@ def scanfleet_function(
     timeout: timedelta,
     memory_mib: int,
     reserved_concurrency: int | None = None,
-    statements: tuple[PolicyStatement, ...] = (),
 ) -> Function:
     """Return the function named `contract.function_name(stage, component)`.
 
     It runs `handler` (module:function, as "scanfleet.api.lambda_entry.handler") of the runtime's code over
-    the layer, writes JSON lines to the component's own log group, traces with X-Ray, and may do nothing but
-    write there and what `statements` allow.
+    the layer, writes JSON lines to the component's own log group, traces with X-Ray, and may do nothing else
+    until its caller allows it more.
     """
     group = LogGroup.from_log_group_name(
         scope, f"{construct_id}Logs", log_group_name(config.stage, component)
     )
     role = _role(scope, f"{construct_id}Role", config=config, component=component)
-    for statement in statements:
-        role.add_to_policy(statement)
-        accept_wildcards(role, statement.resources, "The statement says why what it names cannot be named.")
     function = Function(
         scope,
         construct_id,
