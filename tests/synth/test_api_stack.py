@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cdk import lambda_package
 from cdk.config import ConfigError
 from scanfleet.contract import AGENT_STATUS_PORT, Auth, Env, Route
 from tests.support.template import StackTemplate, flat
@@ -125,6 +126,16 @@ def test_so_many_tenants_that_lambda_would_refuse_them_stop_the_synth(stack):
 
     with pytest.raises(ConfigError, match="60 tenants"):
         stack("dev", "api", tenants=many)
+
+
+@pytest.mark.parametrize("for_host", [False, True])
+def test_without_the_built_packages_the_synth_says_what_to_run(monkeypatch, tmp_path, for_host):
+    monkeypatch.setattr(lambda_package, "ROOT", tmp_path)
+    for name in ("LAYER", "HOST_LAYER"):
+        monkeypatch.setattr(lambda_package, name, tmp_path / "layer.zip")
+
+    with pytest.raises(ConfigError, match=r"layer.zip: got 'no such file'.*make setup"):
+        lambda_package.dependencies(for_host=for_host)
 
 
 # --- Its role ----------------------------------------------------------------------------------------------
