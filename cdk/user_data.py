@@ -18,8 +18,10 @@ from cdk.agent_bundle import AgentBundle
 from cdk.config import ConfigError, DeploymentConfig, PoolConfig
 from scanfleet.contract import (
     AGENT_SERVICE,
+    AGENT_STATUS_PORT,
     LAUNCH_HOOK,
     METRIC_FACTS,
+    TERMINATE_HOOK,
     Component,
     Dimension,
     Metric,
@@ -39,6 +41,10 @@ STRICT = (
 )
 """How each of our scripts begins: errors end it, misspelt variables are errors, no progress bars in logs."""
 METADATA_URL = "http://169.254.169.254"
+PATIENCE = {"AWS_METADATA_SERVICE_TIMEOUT": "5", "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "5"}
+"""How boto3 asks for the role's credentials: by default once, for a second, and a machine that boots is busy.
+Without an answer the agent would have none, and the machine would be given up. Source: boto3 guide,
+"Configuration": environment variables."""
 LIMIT_BYTES = 16 * 1024
 """EC2's limit, before Base64. Source: EC2 user guide, "Run commands when you launch an EC2 instance with user
 data input"."""
@@ -58,7 +64,7 @@ def windows_user_data(
     values may hold tokens. docs/boot.md tells the steps. Raises ConfigError for what a script cannot hold.
     """
     values = _values(config, pool, bundle)
-    settings = {"AWS_DEFAULT_REGION": config.region, **environment}
+    settings = {"AWS_DEFAULT_REGION": config.region, **PATIENCE, **environment}
     lines = [
         "<powershell>",
         *STRICT,
@@ -81,9 +87,11 @@ def _values(config: DeploymentConfig, pool: Pool, bundle: AgentBundle) -> dict[s
         "Region": config.region,
         "Fleet": fleet_name(config.stage, pool),
         "LaunchHook": LAUNCH_HOOK,
+        "TerminateHook": TERMINATE_HOOK,
         "BootFailed": _boot_failed_line(config, pool),
         "MetadataUrl": METADATA_URL,
         "ServiceName": AGENT_SERVICE,
+        "StatusPort": str(AGENT_STATUS_PORT),
         "Python": WindowsPath.PYTHON + r"\python.exe",
         "Mark": WindowsPath.BUNDLE_MARK,
         "State": WindowsPath.STATE,

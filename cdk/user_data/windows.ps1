@@ -77,6 +77,23 @@ function Update-Agent {
     Write-Log -Step 'agent' -Message 'agent installed'
 }
 
+# An agent completes the terminate hook once it has drained. Where none runs nobody would, and the machine would be
+# paid for, and hold its share of the quota, until the hook's time-out.
+function Complete-TerminateHook {
+    for ($try = 0; $try -lt 20; $try++) {
+        $service = Get-Service -Name $ServiceName -ErrorAction SilentlyContinue
+        if ($service -and $service.Status -ne 'Stopped') { return }
+        try {
+            Complete-ASLifecycleAction -AutoScalingGroupName $Fleet -LifecycleHookName $TerminateHook `
+                -InstanceId $script:InstanceId -LifecycleActionResult 'CONTINUE' -Region $Region -Force
+            return
+        } catch {
+            Write-Warning "nothing waits yet: $($_.Exception.Message)"
+            Start-Sleep -Seconds 15
+        }
+    }
+}
+
 # Whatever fails here is logged; the other attempts still happen.
 function Stop-Boot {
     param([string]$Step, [string]$Reason)
@@ -92,7 +109,8 @@ function Stop-Boot {
         {
             Set-ASInstanceHealth -InstanceId $script:InstanceId -HealthStatus 'Unhealthy' `
                 -ShouldRespectGracePeriod $false -Region $Region -Force
-        }
+        },
+        { Complete-TerminateHook }
     )
     foreach ($attempt in $attempts) {
         try { & $attempt } catch { Write-Warning "$Step, giving up: $($_.Exception.Message)" }
@@ -136,6 +154,13 @@ try {
         $facts += "SCANFLEET_MEDIT_RELEASE_FOLDER=$Releases\$release`r`n"
     }
     [IO.File]::WriteAllText($EnvironmentFile, "$Environment`r`n$facts")
+
+    # Windows lets nothing in by itself, and a load balancer that gets no answer has the machine replaced.
+    $step = 'firewall'
+    if (-not (Get-NetFirewallRule -Name $ServiceName -ErrorAction SilentlyContinue)) {
+        New-NetFirewallRule -Name $ServiceName -DisplayName $ServiceName -Direction Inbound -Action Allow `
+            -Protocol TCP -LocalPort $StatusPort -Program $Python | Out-Null
+    }
 
     # Registers the service, starts it, waits for its health, completes the launch hook.
     $step = 'service'

@@ -10,6 +10,7 @@ from cdk.config import ConfigError
 from cdk.user_data import BOOT, INSTALL_AGENT, code_lines, plain, quoted
 from scanfleet.contract import (
     AGENT_SERVICE,
+    AGENT_STATUS_PORT,
     LAUNCH_HOOK,
     METRIC_FACTS,
     Env,
@@ -170,7 +171,7 @@ def test_steps_come_in_the_documented_order(dev_script, repo_root):
     steps = re.findall(r"\$step = '(\w+)'", main)
     documented = re.findall(r"^\| `(\w+)` \|", (repo_root / "docs" / "boot.md").read_text(), re.MULTILINE)
 
-    assert steps == ["start", "logs", "identity", "scratch", "agent", "environment", "service"]
+    assert steps == ["start", "logs", "identity", "scratch", "agent", "environment", "firewall", "service"]
     assert documented[: len(steps)] == steps
 
 
@@ -191,12 +192,39 @@ def test_a_failed_boot_is_told_in_every_way_whatever_fails_on_the_way():
     giving_up = text[text.index("function Stop-Boot") : text.index("\n$step = 'start'")]
 
     called = commands(giving_up)
-    assert called == ["Write-Log", "Add-LogLine", "Start-Sleep", *list(AWS_CMDLETS)[1:], "Write-Warning"]
+    told = ["Write-Log", "Add-LogLine", "Start-Sleep", *list(AWS_CMDLETS)[1:], "Complete-TerminateHook"]
+    assert called == [*told, "Write-Warning"]
     assert "try { & $attempt } catch" in giving_up
     assert "'ABANDON'" in giving_up
     assert "'Unhealthy'" in giving_up
     assert text.rstrip().endswith("exit 1\n}")
     assert "} catch {\n    Stop-Boot " in text
+
+
+def test_the_load_balancer_is_let_in_where_the_agent_answers(dev_script):
+    opened = dev_script[dev_script.index("New-NetFirewallRule") : dev_script.index("$step = 'service'")]
+
+    assert assigned(dev_script, "StatusPort") == str(AGENT_STATUS_PORT)
+    for part in ("-Direction Inbound", "-Action Allow", "-Protocol TCP", "-LocalPort $StatusPort"):
+        assert part in opened
+    assert "-Program $Python" in opened, "no other program is let in"
+
+
+def test_a_machine_without_an_agent_does_not_wait_for_one_to_drain():
+    text = "\n".join(code_lines(BOOT))
+    leaving = text[text.index("function Complete-TerminateHook") : text.index("function Stop-Boot")]
+
+    assert "-LifecycleHookName $TerminateHook" in leaving
+    assert "'CONTINUE'" in leaving
+    running = leaving.index("$service.Status -ne 'Stopped') { return }")
+    assert running < leaving.index("Complete-ASLifecycleAction"), "a running agent drains first"
+
+
+def test_credentials_are_asked_for_with_patience(dev_script):
+    found = environment(dev_script)
+
+    assert float(found["AWS_METADATA_SERVICE_TIMEOUT"]) >= 5
+    assert int(found["AWS_METADATA_SERVICE_NUM_ATTEMPTS"]) >= 3
 
 
 def test_packages_come_from_the_bundle_alone_and_are_checked():
@@ -229,6 +257,7 @@ FAULTS = [
     ("command", "    Update-Agent\n", ""),
     ("value", "SCANFLEET_SCRATCH=$", "SCANFLEET_SCRATCHS=$"),
     ("order", "'AmazonCloudWatchAgent'", "'Spooler'"),
+    ("order", "New-NetFirewallRule -Name", "Get-NetFirewallRule -Name"),
     ("order", "    exit 1\n", ""),
     ("tags", "<persist>true</persist>", ""),
     ("tags", "</powershell>", "</script>"),
