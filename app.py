@@ -29,10 +29,12 @@ def build(app: App) -> DeploymentConfig:
     system = DataStack(app, "Data", config=config).system
     if not app.node.try_get_context("data_only"):
         network = NetworkStack(app, "Network", config=config).network
-        ImageStack(app, "Image", config=config, network=network, system=system)
+        image = ImageStack(app, "Image", config=config, network=network, system=system)
         api = ApiStack(app, "Api", config=config, network=network, system=system)
         agents = api.agents_target_group
-        FleetStack(app, "Fleet", config=config, network=network, system=system, agents=agents)
+        fleet = FleetStack(app, "Fleet", config=config, network=network, system=system, agents=agents)
+        # By name only: machines boot the image that this parameter holds, so it has to be there before them.
+        fleet.add_dependency(image, "the parameter with the image's id")
         MonitoringStack(app, "Monitoring", config=config, system=system, doors=api.doors)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)

@@ -164,11 +164,6 @@ class Controller(Construct):
             self._arn("ec2", "launch-template", fleet.launch_template_id, separator="/") for fleet in fleets
         ]
         names = [f"*:autoScalingGroupName/{fleet_name(self._stage, fleet.pool)}" for fleet in fleets]
-        alarms = [
-            self._arn("cloudwatch", "alarm", alarm_name(self._stage, alarm, fleet.pool))
-            for fleet in fleets
-            for alarm in ROLLBACK_ALARMS
-        ]
         allow(
             role,
             "StartRefreshes",
@@ -176,7 +171,13 @@ class Controller(Construct):
             [self._arn("autoscaling", "autoScalingGroup", name) for name in names],
             wildcard="the ARN of a group has a generated id before its name",
         )
-        allow(role, "WatchRollbackAlarms", ["cloudwatch:DescribeAlarms"], alarms)
+        allow(
+            role,
+            "WatchRollbackAlarms",
+            ["cloudwatch:DescribeAlarms"],
+            [self._arn("cloudwatch", "alarm", "*")],
+            wildcard="a list of alarms is allowed for all alarms or refused, whatever names are asked for",
+        )
         allow(role, "NumberImages", ["ec2:CreateLaunchTemplateVersion"], templates)
         # Whatever is launched comes from these templates, and stays where the fleets are.
         allow(

@@ -147,6 +147,12 @@ def test_it_reads_the_agents_reports_and_no_job(made):
     }
 
 
+def test_it_may_list_alarms_which_is_allowed_for_all_or_refused(made):
+    resource = json.dumps(allowing(made, "cloudwatch:DescribeAlarms")["Resource"])
+
+    assert ":alarm:*" in resource
+
+
 def test_it_refreshes_its_own_group_only(made):
     resource = json.dumps(allowing(made, "autoscaling:StartInstanceRefresh")["Resource"])
 

@@ -6,7 +6,7 @@ import pytest
 
 from scanfleet.contract import INSTANCE_WARM_UP, Metric, Pool
 from scanfleet.controller.rollout import REPEAT_AFTER, Outcome, desired_configuration
-from scanfleet.controller.templates import PIN_MARK, TemplateVersion
+from scanfleet.controller.templates import PIN_MARK, SETTLES_AFTER, TemplateVersion
 from tests.support.fleet_account import ALARM, GROUP, FleetAccount, fleet_account
 
 NEW, NEWER = "ami-00000000000000002", "ami-00000000000000003"
@@ -92,6 +92,7 @@ def test_a_new_image_rolls_out_with_a_way_back(rolled_out: FleetAccount):
 
 def test_a_new_template_of_the_stack_rolls_out_with_the_present_image(rolled_out: FleetAccount):
     rolled_out.deploy_template()
+    rolled_out.clock.forward(SETTLES_AFTER)
 
     pass_a_minute(rolled_out)
     refresh = rolled_out.refreshes.all[-1]
@@ -99,6 +100,29 @@ def test_a_new_template_of_the_stack_rolls_out_with_the_present_image(rolled_out
     wanted = refresh["DesiredConfiguration"]["LaunchTemplate"]["Version"]
     assert image_of(rolled_out, wanted) == NEW
     assert refresh["Preferences"]["AutoRollback"] is True
+
+
+def test_a_deploy_may_change_the_group_before_its_template_rolls_out(rolled_out: FleetAccount):
+    # AWS refuses that while a refresh to another configuration runs, and the deploy would fail
+    rolled_out.deploy_template()
+    made_at = rolled_out.clock()
+
+    while rolled_out.clock() < made_at + SETTLES_AFTER.total_seconds() - 60:
+        pass_a_minute(rolled_out)
+        assert len(rolled_out.refreshes.all) == 1
+    pass_a_minute(rolled_out)
+    pass_a_minute(rolled_out)
+    assert len(rolled_out.refreshes.all) == 2
+
+
+def test_a_new_image_rolls_out_while_a_template_settles(rolled_out: FleetAccount):
+    rolled_out.deploy_template()
+    rolled_out.write_image(NEWER)
+
+    pass_a_minute(rolled_out)
+
+    wanted = rolled_out.refreshes.all[-1]["DesiredConfiguration"]["LaunchTemplate"]["Version"]
+    assert image_of(rolled_out, wanted) == NEWER
 
 
 def test_one_pinned_version_is_made_however_often_it_is_looked_for(account: FleetAccount):

@@ -74,7 +74,7 @@ class Rollout:
             return Outcome.BLOCKED
         group = self._snapshots.group(fleet.group)
         present = template_of(group)
-        wanted = self._templates.wanted(present.template_id, ami_id=image.ami_id)
+        wanted = self._templates.wanted(present.template_id, ami_id=image.ami_id, now=now)
         instances = self._snapshots.instances(fleet.group)
         if present == wanted and not _stale(instances, wanted):
             return Outcome.DONE
@@ -131,17 +131,16 @@ class Rollout:
         return sorted(found["InstanceRefreshes"], key=lambda r: r.get("StartTime", never), reverse=True)
 
     def _alarms(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the alarms that ring and those that do not; those that do not exist are in neither."""
+        """Return the alarms that ring and those that do not; those that do not exist are in neither.
+
+        Metric alarms only: composite ones are shown to those alone who may see every alarm of every region.
+        Source: CloudWatch API reference, DescribeAlarms.
+        """
         if not names:
             return [], []
         with answering("describe the rollback alarms"):
-            found = self._cloudwatch.describe_alarms(
-                AlarmNames=list(names), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
-            )
-        states = {
-            alarm["AlarmName"]: alarm["StateValue"]
-            for alarm in (*found.get("MetricAlarms", []), *found.get("CompositeAlarms", []))
-        }
+            found = self._cloudwatch.describe_alarms(AlarmNames=list(names), AlarmTypes=["MetricAlarm"])
+        states = {alarm["AlarmName"]: alarm["StateValue"] for alarm in found.get("MetricAlarms", [])}
         if missing := sorted(set(names) - set(states)):
             log.warning("no such alarm", extra={"action": "rollback_alarm_missing", "alarms": missing})
         ringing = sorted(name for name, state in states.items() if state == "ALARM")

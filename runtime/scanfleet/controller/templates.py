@@ -1,7 +1,8 @@
 """Launch template versions with a numbered image, derived from the stack's own (docs/decisions/0034-*.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from scanfleet.controller.snapshot import answering
@@ -9,9 +10,15 @@ from scanfleet.errors import Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import LaunchTemplateVersionTypeDef
 
 PIN_MARK = "scanfleet pin"
 """Descriptions of the controller's own versions start with this; the stack's never do."""
+
+SETTLES_AFTER = timedelta(minutes=5)
+"""A version of the stack's counts from then on: the deploy that made it may go on to change the group, which
+AWS refuses while a refresh to another configuration runs. Source: EC2 Auto Scaling guide, "How an instance
+refresh works in an Auto Scaling group"."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,10 @@ class Templates:
     def __init__(self, client: "EC2Client") -> None:
         self._client = client
 
-    def wanted(self, template_id: str, *, ami_id: str) -> TemplateVersion:
-        """Return the version of the stack's newest one with this image, made if it is not there yet.
+    def wanted(self, template_id: str, *, ami_id: str, now: float) -> TemplateVersion:
+        """Return the version of the stack's newest settled one with this image, made if it is not there yet.
 
-        Raises Unavailable.
+        now: epoch seconds. Raises Unavailable.
         """
         with answering(f"describe the versions of {template_id}"):
             pages = self._client.get_paginator("describe_launch_template_versions").paginate(
@@ -55,7 +62,7 @@ class Templates:
         by_number = {
             version["VersionNumber"]: version.get("VersionDescription") or "" for version in described
         }
-        base = max((n for n, text in by_number.items() if not text.startswith(PIN_MARK)), default=None)
+        base = _base(described, now=now)
         if base is None:
             raise Unavailable(f"the launch template {template_id} has no version of the stack's")
         description = pin_description(base=base, ami_id=ami_id)
@@ -86,3 +93,12 @@ class Templates:
                 ClientToken=f"pin-{base}-{ami_id}",
             )
         return made["LaunchTemplateVersion"]["VersionNumber"]
+
+
+def _base(described: "Sequence[LaunchTemplateVersionTypeDef]", *, now: float) -> int | None:
+    """Return the newest settled version of the stack's; the first counts at once, there is no other."""
+    own = [v for v in described if not (v.get("VersionDescription") or "").startswith(PIN_MARK)]
+    settled = [v for v in own if now - v["CreateTime"].timestamp() >= SETTLES_AFTER.total_seconds()]
+    if settled:
+        return max(version["VersionNumber"] for version in settled)
+    return min((version["VersionNumber"] for version in own), default=None)
