@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
+from aws_cdk.region_info import RegionInfo
+
 from cdk.config_conflicts import refuse_conflicts
 from cdk.config_readers import (
     ConfigError,
@@ -68,6 +70,18 @@ LOCAL_STAGE = "local"
 LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557)
 """Source: CloudWatch Logs API reference, PutRetentionPolicy (those up to 7 years)."""
 
+_read_region_name = text(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as eu-central-1")
+
+
+def _read_region(value: object) -> str:
+    """Read a region that the pinned CDK knows, of the partition `aws`: others lack some of the services."""
+    name = _read_region_name(value)
+    known = [region.name for region in RegionInfo.regions if region.partition == "aws"]
+    if name not in known:
+        raise Refused("a region of AWS, China and government clouds aside" + did_you_mean(name, known))
+    return name
+
+
 _read_name = text(r"[a-z][a-z0-9-]{0,31}", "a lower-case letter, then up to 31 of a-z, 0-9 and -")
 
 
@@ -79,7 +93,7 @@ class DeploymentConfig:
         text(r"[a-z][a-z0-9-]{0,15}", "a lower-case letter, then up to 15 of a-z, 0-9 and -")
     )
     """Name of the deployment: part of stack and parameter names, and a tag."""
-    region: str = setting(text(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as eu-central-1"))
+    region: str = setting(_read_region)
     account: str | None = setting(optional(text(r"\d{12}", "12 digits, or left out")), default=None)
     """Unset: the account of whoever deploys. Synth never asks for it."""
     network: NetworkConfig = setting(nested(NetworkConfig), default=NetworkConfig())

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from cdk.config import DeploymentConfig
     from cdk.config_sections import NetworkConfig, PoolConfig
 
+STATEMENTS_OF_A_PREFIX = 240
+"""Characters that the API's role spends on a prefix besides its own text, which it has twice; machines' roles
+spend less (cdk/api_function.py, cdk/fleet_role.py)."""
+MOST_POLICY_OF_PREFIXES = 5600
+"""Of the 10,240 that a role's inline policies may have together. Source: IAM user guide, "IAM and AWS STS
+quotas". The CDK moves what it takes for too much into managed policies, but leaves out names and conditions
+when it counts, so that those come out above their own limit of 6,144."""
+MOST_NAMES_FOR_THE_API = 2800
+"""Of 4 KB for all environment variables of a function. Source: Lambda developer guide, "Lambda quotas"."""
+
 
 def refuse_conflicts(config: "DeploymentConfig") -> None:
     """Raise ConfigError for the first choice that cannot be had together with another."""
@@ -28,6 +38,7 @@ def refuse_conflicts(config: "DeploymentConfig") -> None:
     _check_what_runs_where(config)
     _check_schedules(config)
     _check_tenants(config)
+    _check_sizes(config)
 
 
 # --- The network -------------------------------------------------------------------------------------------
@@ -234,6 +245,30 @@ def _check_tenants(config: "DeploymentConfig") -> None:
                     where = f"tenants.{name}.allowed_prefixes"
                     _refuse(where, prefix, f"folders of this tenant alone; {owner} may use {other}")
             owned.append((name, prefix))
+
+
+def _check_sizes(config: "DeploymentConfig") -> None:
+    """Refuse what synthesizes, and what IAM or Lambda would then refuse in the middle of a deployment."""
+    api, tenants = config.api, config.tenants.values()
+    names = [*config.allowed_prefixes, *api.operators, *api.jwt_audience, api.jwt_issuer or ""]
+    names += [*config.tenants, *(name for t in tenants for name in (*t.callers, *t.allowed_prefixes))]
+    needed = sum(len(name.encode()) + 3 for name in names) + 40 * len(config.tenants)
+    if needed > MOST_NAMES_FOR_THE_API:
+        _refuse(
+            "tenants" if config.tenants else "api.operators",
+            f"{len(config.tenants)} tenants; callers, operators and prefixes of {needed:,} bytes together",
+            f"at most {MOST_NAMES_FOR_THE_API:,} bytes: they reach the API's function as environment"
+            " variables; name roles instead of users, or give tenants a stage of their own",
+        )
+    prefixes = config.prefixes
+    needed = sum(STATEMENTS_OF_A_PREFIX + 2 * len(prefix) for prefix in prefixes)
+    if needed > MOST_POLICY_OF_PREFIXES:
+        _refuse(
+            "allowed_prefixes",
+            f"{len(prefixes)} with those of tenants, {needed:,} characters of policy",
+            f"at most {MOST_POLICY_OF_PREFIXES:,} characters, {STATEMENTS_OF_A_PREFIX} and twice its own"
+            " length for each; name a folder above several, or give tenants a stage of their own",
+        )
 
 
 def _refuse(field_name: str, got: object, allowed: str) -> Never:

@@ -210,6 +210,11 @@ def tags(value: object) -> Mapping[str, str]:
                 f'keys of 1 to 128 characters, not starting with "aws:" or "{PRODUCT}:", and values of up to'
                 " 256, of letters, digits, spaces and . : / = + - @ _"
             )
+    spellings: dict[str, str] = {}
+    for key, item in value.items():
+        other = spellings.setdefault(key.casefold(), key)
+        if other != key:
+            raise Refused(f"one spelling: IAM takes it for the same key as {other!r}", path=(key,), got=item)
     return MappingProxyType(dict(value))
 
 

@@ -9,7 +9,9 @@ from scanfleet.contract import Pool
 
 _read_bucket = text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "an S3 bucket's name")
 read_prefix = text(
-    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^,\s*?]+/)?", "s3://bucket/ or s3://bucket/folder/"
+    # They are resources of policies, where "$" begins a variable, and elements of a list with commas.
+    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([!#%&'()+./0-9:;<=>@A-Z\[\]^_a-z{}~-]+/)?",
+    's3://bucket/ or s3://bucket/folder/ in ASCII, without blanks and , * ? $ | " \\ `',
 )
 _read_schedule = aws_cron("an AWS cron expression of six fields such as cron(0 3 ? * SUN *)")
 _read_version = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 of letters, digits, '.', '_' and '-'")

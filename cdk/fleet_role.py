@@ -117,23 +117,26 @@ class AgentRole(Construct):
             allow(self.role, sid, actions, [artifacts.arn_for_objects(f"{prefix}*")], wildcard=_OBJECTS)
 
     def _work_on_prefixes(self) -> None:
-        """Read and write what the configuration names besides the data bucket."""
-        for number, uri in enumerate(self._system.config.prefixes):
-            parts = urlsplit(uri)
-            bucket, key = self._bucket(parts.netloc), parts.path.removeprefix("/")  # empty, or ends with "/"
-            allow(
-                self.role,
-                f"ReadAndWritePrefix{number}",
-                [*_READ, *_WRITE],
-                [f"{bucket}/{key}*"],
-                wildcard=_OBJECTS,
-            )
+        """Read and write what the configuration names besides the data bucket.
+
+        One statement for all objects and one for each bucket: a role's policies may have 10,240 characters
+        together, and config_conflicts.py counts on this.
+        """
+        folders: dict[str, list[str]] = {}
+        for uri in self._system.config.prefixes:
+            parts = urlsplit(uri)  # the path is "/", or ends with it
+            folders.setdefault(self._bucket(parts.netloc), []).append(parts.path.removeprefix("/"))
+        if not folders:
+            return
+        objects = [f"{bucket}/{key}*" for bucket, keys in folders.items() for key in keys]
+        allow(self.role, "ReadAndWritePrefix", [*_READ, *_WRITE], objects, wildcard=_OBJECTS)
+        for number, (bucket, keys) in enumerate(folders.items()):
             allow(
                 self.role,
                 f"ListPrefix{number}",
                 ["s3:ListBucket"],
                 [bucket],
-                conditions={"StringLike": {"s3:prefix": [key, f"{key}*"]}} if key else None,
+                conditions={"StringLike": {"s3:prefix": [f"{key}*" for key in keys]}} if all(keys) else None,
             )
 
     def _read_releases(self) -> None:

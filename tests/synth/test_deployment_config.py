@@ -167,6 +167,8 @@ def test_every_log_retention_that_may_be_chosen_is_known_to_the_log_groups():
 # --- One value ---------------------------------------------------------------------------------------------
 
 WRONG = [
+    ("region", "eu-centrall-1", "did you mean 'eu-central-1'?"),
+    ("region", "cn-north-1", "a region of AWS, China and government clouds aside"),
     ("region", "Frankfurt", "an AWS region such as eu-central-1"),
     ("region", None, "an AWS region such as eu-central-1"),
     ("account", "1234", "12 digits, or left out"),
@@ -242,6 +244,8 @@ WRONG = [
     ("allowed_prefixes.0", "http://bucket/", "s3://bucket/ or s3://bucket/folder/"),
     ("allowed_prefixes.0", "s3://bucket/a,b/", "s3://bucket/ or s3://bucket/folder/"),
     ("allowed_prefixes.0", "s3://bucket/*/", "s3://bucket/ or s3://bucket/folder/"),
+    ("allowed_prefixes.0", "s3://bucket/${aws:username}/", "in ASCII, without blanks and , * ? $"),
+    ("allowed_prefixes.0", "s3://bucket/日本/", "in ASCII"),
     ("allowed_prefixes", ["s3://bucket/", "s3://bucket/"], "each value once"),
     ("tenants.clinic.allowed_prefixes", [], "a list of at least 1"),
     ("tenants.clinic.callers", [], "a list of at least 1"),
@@ -515,6 +519,34 @@ CONFLICTS = [
         },
         "tenants.a.allowed_prefixes: got 's3://scans/'",
         "every caller may use s3://scans/b/",
+    ),
+    (
+        {"allowed_prefixes": [f"s3://bucket-{n}/scans/" for n in range(21)]},
+        "allowed_prefixes: got '21 with those of tenants, 5,",
+        "name a folder above several",
+    ),
+    (
+        {"api": {"operators": [f"{ROLE}-{n}" for n in range(70)]}},
+        "api.operators: got '0 tenants; callers, operators and prefixes of",
+        "at most 2,800 bytes",
+    ),
+    (
+        {
+            "tenants": {
+                f"tenant{n}": {
+                    "allowed_prefixes": [f"s3://clinics/tenant{n}/"],
+                    "callers": [f"{ROLE}-{n}-{m}" for m in range(4)],
+                }
+                for n in range(14)
+            }
+        },
+        "tenants: got '14 tenants; callers",
+        "give tenants a stage of their own",
+    ),
+    (
+        {"tags": {"Product": "scans", "product": "scanfleet"}},
+        "tags.product: got 'scanfleet'",
+        "one spelling",
     ),
 ]
 

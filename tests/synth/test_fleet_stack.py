@@ -1,6 +1,8 @@
 """What the fleet stack promises, read from the template that AWS gets."""
 
 import copy
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -365,7 +367,39 @@ def test_machines_read_and_write_the_configured_prefixes_and_nothing_beside_them
     assert set(objects) == {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
     assert set(objects.values()) == {"arn:aws:s3:::clinic-scans/incoming/*"}
     (listing,) = [p for p in here if p.action == "s3:ListBucket"]
-    assert listing.conditions == {"StringLike": {"s3:prefix": ["incoming/", "incoming/*"]}}
+    assert listing.conditions == {"StringLike": {"s3:prefix": ["incoming/*"]}}
+
+
+@pytest.mark.parametrize("folders", [1, 4, 19])
+def test_a_role_with_as_many_prefixes_as_the_configuration_takes_fits_into_iams_quota(stack, folders):
+    names = [f"s3://clinic-{n}/{'x' * 11}/" for n in range(19)]
+    names = names if folders == 19 else [f"s3://clinic/{'x' * (250 // folders)}{n}/" for n in range(folders)]
+    settings = {"allowed_prefixes": names, "customer_managed_key": True}
+
+    for template in (stack("a" * 16, name, **settings) for name in ("fleet", "api")):
+        sizes = Counter()
+        for policy in template.all("AWS::IAM::Policy"):
+            for role in policy.properties["Roles"]:
+                sizes[json.dumps(role)] += policy_size(policy.properties["PolicyDocument"])
+        assert not template.all("AWS::IAM::ManagedPolicy")
+        assert max(sizes.values()) <= 10_240
+
+
+def policy_size(document: Any) -> int:
+    """The characters that IAM counts, each reference taken for a long ARN."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, list):
+            return [text(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "Fn::Join" in value:
+            return "".join(str(text(part)) for part in value["Fn::Join"][1])
+        if value.keys() & {"Ref", "Fn::GetAtt", "Fn::ImportValue", "Fn::Select"}:
+            return "x" * (12 if str(value.get("Ref", "")).startswith("AWS::") else 110)
+        return {key: text(item) for key, item in value.items()}
+
+    return len(json.dumps(text(document), separators=(",", ":")))
 
 
 def test_machines_read_releases_and_cannot_change_them(outward):
