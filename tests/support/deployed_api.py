@@ -24,9 +24,10 @@ from scanfleet.local.emulator import free_port, start_emulator
 from scanfleet.local.processes import Processes
 from stacks.api import ApiStack
 from stacks.data import DataStack
+from stacks.monitoring import MonitoringStack
 from stacks.network import NetworkStack
 
-STACKS = ("Data", "Network", "Api")
+STACKS = ("Data", "Network", "Api", "Monitoring")
 NOT_IN_THE_EMULATOR = {
     "AWS::EC2::FlowLog",
     "AWS::EC2::SecurityGroupEgress",
@@ -80,7 +81,7 @@ class EmulatedAccount:
     # --- The CDK command line ------------------------------------------------------------------------------
 
     def synthesize(self, folder: str, **settings: Any) -> Path:
-        """Return an assembly of the three stacks of the local stage with these settings changed."""
+        """Return an assembly of the four stacks of the local stage with these settings changed."""
         context = json.loads((self.repo_root / "cdk.json").read_text())["context"]
         context["scanfleet"]["stages"]["local"].update(settings)
         assembly = self.folder / folder
@@ -88,7 +89,8 @@ class EmulatedAccount:
         config = read_config(stage="local", context=context["scanfleet"])
         system = DataStack(app, "Data", config=config).system
         network = NetworkStack(app, "Network", config=config).network
-        ApiStack(app, "Api", config=config, network=network, system=system)
+        api = ApiStack(app, "Api", config=config, network=network, system=system)
+        MonitoringStack(app, "Monitoring", config=config, system=system, doors=api.doors)
         app.synth()
         for name in STACKS:
             _adapt(assembly / f"{name}.template.json")
@@ -101,8 +103,8 @@ class EmulatedAccount:
         self._register_function(assembly)
 
     def destroy(self, assembly: Path) -> None:
-        """Destroy the API's stack, and nothing else."""
-        self._cdk("destroy", assembly, "--force", stacks=("Api",))
+        """Destroy the monitoring's and the API's stacks, and nothing else."""
+        self._cdk("destroy", assembly, "--force", stacks=("Monitoring", "Api"))
 
     def _cdk(self, verb: str, assembly: Path, *options: str, stacks: tuple[str, ...] = STACKS) -> None:
         cdk(

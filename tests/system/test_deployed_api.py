@@ -151,6 +151,18 @@ def test_a_header_does_not_make_a_caller(deployed, load_balancer, ann, made):
     assert load_balancer.get(f"/job/{job_id}", headers=forged).status_code == 404
 
 
+def test_the_dashboards_and_alarms_are_there(deployed, first_assembly):
+    resources = json.loads((first_assembly / "Monitoring.template.json").read_text())["Resources"].values()
+    wanted = {r["Properties"]["AlarmName"] for r in resources if r["Type"] == "AWS::CloudWatch::Alarm"}
+    cloudwatch = deployed.client("cloudwatch")
+    found = {alarm["AlarmName"] for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    boards = [entry["DashboardName"] for entry in cloudwatch.list_dashboards()["DashboardEntries"]]
+
+    assert wanted
+    assert wanted <= found
+    assert len(boards) == sum(r["Type"] == "AWS::CloudWatch::Dashboard" for r in resources) > 0
+
+
 def test_the_function_is_ready_with_no_more_than_its_role_allows(load_balancer):
     assert load_balancer.get("/status/health").json() == {"status": "ready"}
 
