@@ -107,7 +107,7 @@ class DeploymentConfig:
     image: ImageConfig = setting(nested(ImageConfig), default=ImageConfig())
     schedules: tuple[ScheduleConfig, ...] = setting(list_of(nested(ScheduleConfig)), default=())
     allowed_prefixes: tuple[str, ...] = setting(list_of(read_prefix), default=())
-    """Where every caller's jobs may read and write besides the data bucket, which they always may."""
+    """Where every caller's jobs may read and write besides the caller's own folder of the data bucket."""
     tenants: Mapping[str, TenantConfig] = setting(
         object_of(_read_name, nested(TenantConfig)), default_factory=dict
     )
@@ -129,7 +129,7 @@ class DeploymentConfig:
     retain_data: bool = setting(boolean, default=True)
     """Table and buckets outlive their stack and refuse deletion. Only the local stage may switch it off."""
     customer_managed_key: bool = setting(boolean, default=False)
-    """Table and buckets use a KMS key of this deployment; by default keys that AWS owns."""
+    """Table and buckets use a KMS key of this deployment; by default AWS's own keys."""
     noncurrent_versions_kept_days: int = setting(whole(1, 3650, "days"), default=30)
     """An overwritten or deleted object can be restored this long."""
     tags: Mapping[str, str] = setting(tags, default_factory=dict)
