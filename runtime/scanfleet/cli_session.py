@@ -31,9 +31,12 @@ def connected(ctx: typer.Context, url: str | None, *, as_json: bool) -> Iterator
     # Here and not above: the client costs a third of a second, which help and completion need not pay.
     from scanfleet import settings  # noqa: PLC0415
     from scanfleet.client import Scanfleet  # noqa: PLC0415
+    from scanfleet.client_auth import auth_for  # noqa: PLC0415
 
-    address = url or _globals(ctx).url or settings.load(settings.ClientSettings).url
-    with Scanfleet(address) as fleet:
+    own = settings.load(settings.ClientSettings)
+    address = url or _globals(ctx).url or own.url
+    auth = auth_for(address, token=own.token.get_secret_value() if own.token else None)
+    with Scanfleet(address, auth=auth) as fleet:
         yield fleet, output(ctx, as_json=as_json)
 
 

@@ -9,7 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scanfleet import contract
@@ -277,6 +285,11 @@ class ClientSettings(_Settings):
     """The command line and the Python client."""
 
     url: str = Field(default="http://127.0.0.1:8080", description="Base address of the Scanfleet API.")
+    token: SecretStr | None = Field(
+        default=None,
+        description="Bearer token that the command line sends to an API that wants one. Unset: calls to an "
+        "HTTP API on AWS are signed with the AWS credentials of the shell, others go as they are.",
+    )
 
 
 Loaded = TypeVar("Loaded", bound=_Settings)
