@@ -10,7 +10,11 @@ from scanfleet.contract import Component, log_group_name
 
 
 class LogGroups(Construct):
-    """They exist before anything writes to them: retention and encryption hold from the first line."""
+    """They exist before anything writes to them: retention and encryption hold from the first line.
+
+    They are kept when their stack goes, but not when its very first deployment fails: their names are fixed,
+    and the next attempt would find them taken. docs/deploy.md tells how a later stack takes kept ones over.
+    """
 
     def __init__(
         self,
@@ -30,7 +34,9 @@ class LogGroups(Construct):
                 log_group_name=log_group_name(stage, component),
                 retention=RETENTION[retention_days],
                 encryption_key=key,
-                removal_policy=RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY,
+                removal_policy=(
+                    RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if retain else RemovalPolicy.DESTROY
+                ),
             )
             for component in Component
         }

@@ -15,6 +15,7 @@ from scanfleet import contract
 from scanfleet.contract import (
     DATA_PARAMETERS,
     INDEX_PARTITION_KEYS,
+    Component,
     Parameter,
     Pool,
     Priority,
@@ -241,7 +242,9 @@ def test_the_parameters_are_what_the_runtimes_settings_read(local):
 
 
 def test_further_prefixes_of_the_configuration_are_allowed_besides_the_data_bucket(stack):
-    tenants = {"clinic": {"allowed_prefixes": ["s3://clinic-scans/a/"], "callers": ["arn:aws:iam::1:role/clinic"]}}
+    tenants = {
+        "clinic": {"allowed_prefixes": ["s3://clinic-scans/a/"], "callers": ["arn:aws:iam::1:role/clinic"]}
+    }
     template = stack("dev", "data", allowed_prefixes=["s3://shared-scans/"], tenants=tenants)
 
     own, shared, of_a_tenant = template.parameter_text(Parameter.ALLOWED_PREFIXES).split(",")
@@ -257,6 +260,15 @@ def test_everything_with_state_outlives_its_stack(dev, prod):
         stateful = [r for r in template.resources() if r.kind in {TABLE, BUCKET, "AWS::KMS::Key"}]
         assert all(resource.is_retained for resource in stateful)
         assert template.only(TABLE).properties["DeletionProtectionEnabled"] is True
+
+
+def test_log_groups_outlive_their_stack_and_do_not_block_the_attempt_after_a_failed_first_one(dev):
+    groups = dev.all("AWS::Logs::LogGroup")
+
+    assert len(groups) == len(Component)
+    for group in groups:
+        assert group.body["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert group.body["UpdateReplacePolicy"] == "Retain"
 
 
 def test_the_local_stage_leaves_nothing_behind(local):
