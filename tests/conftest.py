@@ -30,14 +30,13 @@ prepare_environment()  # now: right after this file pytest imports tests/synth/c
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a costly fixture in one process: those of a file, and all synth tests."""
+    """Keep tests that share a costly fixture in one process: those of a file."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder == "system":
             item.add_marker(pytest.mark.system)
         if not item.get_closest_marker("xdist_group"):
-            name = folder if folder == "synth" else str(item.path.relative_to(ROOT))
-            item.add_marker(pytest.mark.xdist_group(name))
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
 
 
 @pytest.fixture(autouse=True)
