@@ -43,6 +43,7 @@ class TestFleet:
     def __init__(self, clients: Clients, queue_urls: dict[Pool, dict[Priority, str]], folder: Path) -> None:
         self.clients = clients
         self.folder = folder
+        self.queue_urls = queue_urls
         self.store = JobStore(clients.dynamodb, TABLE)
         self.leases = Leases(clients.dynamodb, TABLE, lease_seconds=FAST.lease.total_seconds())
         self.queues = JobQueues(clients.sqs, queue_urls)

@@ -226,6 +226,24 @@ def test_an_agent_on_hold_is_well_but_leaves_the_jobs_to_others_until_the_hold_e
         assert fleet.await_state(fleet.submit(), COMPLETED).agent_id == "a1"
 
 
+def test_an_agent_stays_well_while_the_queue_is_silent_for_a_moment(fleet, caplog):
+    with fleet.agent() as worker:
+        fleet.await_state(fleet.submit(), COMPLETED)
+        assert worker.problem() is None
+        for priority in Priority:
+            fleet.clients.sqs.delete_queue(QueueUrl=fleet.queue_urls[Pool.LINUX_CPU][priority])
+        deadline = time.monotonic() + 30
+        while not any(getattr(record, "action", "") == "receive_failed" for record in caplog.records):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+        assert worker.problem() is None, "the whole fleet would be replaced"
+        for priority in Priority:
+            fleet.clients.sqs.create_queue(
+                QueueName=fleet.queue_urls[Pool.LINUX_CPU][priority].rsplit("/")[-1]
+            )
+
+
 def test_an_agent_that_lost_its_lease_kills_the_program_and_writes_nothing(fleet):
     marker = fleet.folder / "pid"
     with fleet.agent("a1"):

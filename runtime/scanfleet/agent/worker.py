@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Attempt, Tools
+from scanfleet.agent.readiness import Readiness
 from scanfleet.agent.reporting import Reporter
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent_reports import AgentDirectory, AgentReport
@@ -50,7 +51,7 @@ class Worker:
         self._clock = clock
         self._started_at = clock()
         self._looks = 0
-        self._problem: str | None = "not started yet"
+        self._readiness = Readiness()
         self._running: dict[StopRequest, str] = {}
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
@@ -123,7 +124,7 @@ class Worker:
             return "the agent is stopping"
         if self._stopping.is_set():
             return f"the agent is draining: {self._drain_reason}".removesuffix(": ")
-        return self._problem
+        return self._readiness.problem
 
     def report(self) -> AgentReport:
         """Return what this agent does now."""
@@ -152,12 +153,12 @@ class Worker:
                 message = self._next_message()
             except Unavailable as error:
                 failures_in_a_row += 1
-                self._problem = f"the queue does not answer: {error}"
+                self._readiness.queue_failed(error)
                 log.warning("no message: %s", error, extra={"action": "receive_failed"})
                 self._stopping.wait(min(2.0 ** min(failures_in_a_row, 10), MAX_BACK_OFF_SECONDS))
                 continue
             failures_in_a_row = 0
-            self._problem = None
+            self._readiness.serves()
             if message is None:
                 continue
             if self._stopping.is_set() or self._is_on_hold:
@@ -180,7 +181,7 @@ class Worker:
 
     def _has_room(self) -> bool:
         if self._is_on_hold:
-            self._problem = None  # it could serve; health checks must not replace it
+            self._readiness.serves()  # it could; health checks must not replace it
         return not self._is_on_hold and len(self._running) < self._slots
 
     def _next_message(self) -> Message | None:
