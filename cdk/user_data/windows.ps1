@@ -23,10 +23,21 @@ function Add-LogLine {
     [IO.File]::AppendAllText($LogFile, "$Line`n")
 }
 
+# Windows' network may come up a moment later than this script.
+function Get-Answer {
+    param([hashtable]$Request)
+    for ($try = 1; $try -lt 5; $try++) {
+        try { return (Invoke-RestMethod @Request -TimeoutSec 5) } catch { Start-Sleep -Seconds 3 }
+    }
+    Invoke-RestMethod @Request -TimeoutSec 5
+}
+
 function Get-Metadata {
     param([string]$Path)
-    $headers = @{ 'X-aws-ec2-metadata-token' = $script:Token }
-    Invoke-RestMethod -Headers $headers -Uri "$MetadataUrl/latest/meta-data/$Path" -TimeoutSec 5
+    Get-Answer @{
+        Uri = "$MetadataUrl/latest/meta-data/$Path"
+        Headers = @{ 'X-aws-ec2-metadata-token' = $script:Token }
+    }
 }
 
 # The folder for workspaces, on a disk that was formatted now: no file of another life is left.
@@ -82,15 +93,14 @@ function Update-Agent {
 function Complete-TerminateHook {
     for ($try = 0; $try -lt 20; $try++) {
         $service = Get-Service -Name $ServiceName -ErrorAction SilentlyContinue
-        if ($service -and $service.Status -ne 'Stopped') { return }
-        try {
-            Complete-ASLifecycleAction -AutoScalingGroupName $Fleet -LifecycleHookName $TerminateHook `
-                -InstanceId $script:InstanceId -LifecycleActionResult 'CONTINUE' -Region $Region -Force
-            return
-        } catch {
-            Write-Warning "nothing waits yet: $($_.Exception.Message)"
-            Start-Sleep -Seconds 15
+        if (-not $service -or $service.Status -eq 'Stopped') {
+            try {
+                Complete-ASLifecycleAction -AutoScalingGroupName $Fleet -LifecycleHookName $TerminateHook `
+                    -InstanceId $script:InstanceId -LifecycleActionResult 'CONTINUE' -Region $Region -Force
+                return
+            } catch { Write-Warning "nothing waits yet: $($_.Exception.Message)" }
         }
+        Start-Sleep -Seconds 15
     }
 }
 
@@ -128,8 +138,11 @@ try {
     }
 
     $step = 'identity'
-    $script:Token = Invoke-RestMethod -Method Put -Uri "$MetadataUrl/latest/api/token" -TimeoutSec 5 `
-        -Headers @{ 'X-aws-ec2-metadata-token-ttl-seconds' = '21600' }
+    $script:Token = Get-Answer @{
+        Method = 'Put'
+        Uri = "$MetadataUrl/latest/api/token"
+        Headers = @{ 'X-aws-ec2-metadata-token-ttl-seconds' = '21600' }
+    }
     $script:InstanceId = Get-Metadata 'instance-id'
     $address = Get-Metadata 'local-ipv4'
     Write-Log -Step $step -Message "this is $InstanceId at $address"

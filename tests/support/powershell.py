@@ -41,7 +41,7 @@ def variables(script: str) -> tuple[set[str], set[str]]:
     read: set[str] = set()
     for node in _walk(_parse(script)):
         if node.type == "variable":
-            name = _text(node).lstrip("$").strip("{}").lower().removeprefix("script:")
+            name = _text(node).lstrip("$@").strip("{}").lower().removeprefix("script:")
             (assigned if _is_declared(node) else read).add(name)
         elif node.type == "expandable_string_literal":
             read |= {name.lower() for name in re.findall(r"\$\{?(\w+)", _text(node))}

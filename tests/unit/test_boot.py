@@ -258,13 +258,28 @@ def test_a_boot_ends_with_an_agent_in_service_and_says_how_long_it_took(
     boot.run(environment_file, service, rules=QUICK)
 
     assert control.services[NAME]["state"] == State.RUNNING
-    assert control.services[NAME]["binPath="].endswith(f"-I -m scanfleet.agent.service {environment_file}")
+    assert control.services[NAME]["binPath="].endswith(
+        f"-I -X utf8 -m scanfleet.agent.service {environment_file}"
+    )
     assert actions.completed == [LAUNCH]
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     (timed,) = [line for line in lines if Metric.BOOT_DURATION in line]
     assert 199 <= timed[Metric.BOOT_DURATION] <= 260
     assert timed["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Scanfleet/dev"
     assert {line["component"] for line in lines} == {"userdata"}
+
+
+def test_a_metadata_service_that_is_silent_for_a_moment_costs_no_machine(
+    environment_file, service, control, actions, imds
+):
+    imds.is_broken = True
+
+    def wait(seconds):
+        imds.is_broken = False
+
+    boot.run(environment_file, service, rules=QUICK, wait=wait)
+
+    assert actions.completed == [LAUNCH]
 
 
 def test_a_restart_of_windows_long_after_the_launch_counts_as_no_boot(

@@ -16,9 +16,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from scanfleet import contract
 from scanfleet.agent.fleet_member import FleetMember
@@ -33,8 +35,11 @@ from scanfleet.telemetry import configure_logging, metrics
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 DISPLAY_NAME = "Scanfleet agent"
-COMPLETION_TRIES = 5
+TRIES = 5
+"""Of each question to AWS: a machine that boots is busy, and giving it up costs another boot."""
 
 
 @dataclass(frozen=True)
@@ -107,21 +112,24 @@ class Boot:
 
         The agent says it, too, and at a restart nothing waits: both are fine.
         """
-        for tries_left in reversed(range(COMPLETION_TRIES)):
-            try:
-                was_waiting = member.complete(contract.LAUNCH_HOOK)
-            except Unavailable:
-                if not tries_left:
-                    raise
-                self._wait(self._rules.retry.total_seconds())
-            else:
-                facts = {"action": "boot_hook_completed", "hook_waited": was_waiting}
-                log.info("launch hook completed", extra=facts)
-                return
+        was_waiting = self.insist(lambda: member.complete(contract.LAUNCH_HOOK))
+        facts = {"action": "boot_hook_completed", "hook_waited": was_waiting}
+        log.info("launch hook completed", extra=facts)
+
+    def insist(self, call: Callable[[], Answer]) -> Answer:
+        """Return what the call does, tried several times. Raises its last Unavailable."""
+        for _ in range(TRIES - 1):
+            with suppress(Unavailable):
+                return call()
+            self._wait(self._rules.retry.total_seconds())
+        return call()
 
     def record_duration(self, metadata: InstanceMetadata, now: float) -> None:
-        """Log how long the boot took, unless this is a mere restart of Windows, long after the launch."""
-        seconds = now - metadata.launched_at()
+        """Log how long the boot took, unless this is a mere restart of Windows, long after the launch.
+
+        Raises Unavailable when the metadata service stays silent.
+        """
+        seconds = now - self.insist(metadata.launched_at)
         is_launch = 0 <= seconds <= contract.LAUNCH_HOOK_TIMEOUT.total_seconds()
         timed = {Metric.BOOT_DURATION: round(seconds, 1)}
         counted = metrics(timed, {Dimension.POOL: self._settings.pool.value}) if is_launch else {}
@@ -133,11 +141,20 @@ def _not_ready(limit: timedelta, problem: str, status: Status) -> str:
 
 
 def service_command(environment_file: Path) -> list[str]:
-    """Return what the service manager runs: this Python, without the user's own packages and variables."""
-    return [sys.executable, "-I", "-m", "scanfleet.agent.service", str(environment_file)]
+    """Return what the service manager runs: this Python, without the user's own packages and variables.
+
+    In UTF-8 mode: text that names no encoding would otherwise be in the machine's code page.
+    """
+    return [sys.executable, "-I", "-X", "utf8", "-m", "scanfleet.agent.service", str(environment_file)]
 
 
-def run(environment_file: Path, service: ServiceRegistration, *, rules: BootRules | None = None) -> None:
+def run(
+    environment_file: Path,
+    service: ServiceRegistration,
+    *,
+    rules: BootRules | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> None:
     """Take the machine from an installed agent to one in service.
 
     Raises ScanfleetError, and OSError or ValueError for an environment file that cannot be read.
@@ -145,10 +162,10 @@ def run(environment_file: Path, service: ServiceRegistration, *, rules: BootRule
     os.environ.update(read_environment(environment_file))
     settings = load(AgentSettings)
     configure_logging(Component.USERDATA, settings.log_level, stage=settings.stage, stream=sys.stdout)
-    place = find_place(settings)
+    boot = Boot(settings, service, rules=rules, wait=wait)
+    place = boot.insist(lambda: find_place(settings))
     if place is None:
         raise ConfigurationError(f"{contract.Env.FLEET} is needed: machines outside of a fleet have no boot")
-    boot = Boot(settings, service, rules=rules)
     boot.start_service(service_command(environment_file))
     boot.await_ready()
     boot.record_duration(place.metadata, time.time())

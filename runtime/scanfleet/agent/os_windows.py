@@ -36,6 +36,10 @@ SC_MANAGER_CONNECT = 0x1
 SERVICE_CHANGE_CONFIG = 0x2
 SERVICE_CONFIG_PRESHUTDOWN_INFO = 7
 """Source: Win32 API reference, "Service Security and Access Rights", ChangeServiceConfig2W."""
+ERROR_ACCESS_DENIED = 5
+"""AllocConsole's answer to a process that has a console. Source: Win32 API reference, AllocConsole."""
+SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX = 0x1, 0x2, 0x8000
+"""Source: Win32 API reference, SetErrorMode."""
 CTRL_LOGOFF_EVENT = 5
 CTRL_SHUTDOWN_EVENT = 6
 PRESHUTDOWN_LIMIT = contract.DRAIN_GRACE + timedelta(minutes=1)
@@ -133,15 +137,18 @@ def start_program(invocation: "Invocation") -> WindowsProgram:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
+            # Programs use every core for minutes; heartbeats and the health check must not wait for them.
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS,
             bufsize=0,
         )
     except OSError:
         kernel32.CloseHandle(job)
         raise
     if not kernel32.AssignProcessToJobObject(job, int(process._handle)):  # type: ignore[attr-defined]
+        error = ctypes.WinError(ctypes.get_last_error())
         process.kill()
-        raise ctypes.WinError(ctypes.get_last_error())
+        kernel32.CloseHandle(job)
+        raise error
     return WindowsProgram(process, kernel32, job)
 
 
@@ -217,6 +224,7 @@ def run_service(program: Program) -> int:
             raise ctypes.WinError(ctypes.get_last_error())
         _ask_for_time(advapi32, name)
         kept.append(_take_console())
+        _show_no_dialogs()
         codes.append(host.run(program))
 
     entry = _ServiceMain(service_main)
@@ -267,7 +275,18 @@ def _take_console() -> Any:
     kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
     kernel32.SetConsoleCtrlHandler.argtypes = (_ConsoleHandler, wintypes.BOOL)
     handler = _ConsoleHandler(lambda event: event in (CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT))
-    if not kernel32.AllocConsole() or not kernel32.SetConsoleCtrlHandler(handler, True):
+    has_console = kernel32.AllocConsole() or ctypes.get_last_error() == ERROR_ACCESS_DENIED
+    if not has_console or not kernel32.SetConsoleCtrlHandler(handler, True):
         error = ctypes.WinError(ctypes.get_last_error())
         log.warning("no console: %s", error, extra={"action": "service_call_failed"})
     return handler
+
+
+def _show_no_dialogs() -> None:
+    """Let programs that crash, or miss a DLL, end at once: nobody could close Windows' message about it.
+
+    Programs inherit this. Source: Win32 API reference, SetErrorMode.
+    """
+    ctypes.WinDLL("kernel32").SetErrorMode(
+        SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX
+    )

@@ -51,8 +51,15 @@ RunSc = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 def run_sc(words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run Windows' own."""
-    return subprocess.run([SC, *words], capture_output=True, text=True, check=False, timeout=CALL_SECONDS)
+    """Run Windows' own. Its words are in a code page of Windows'; what counts in them is ASCII."""
+    return subprocess.run(
+        [SC, *words],
+        capture_output=True,
+        encoding="ascii",
+        errors="replace",
+        check=False,
+        timeout=CALL_SECONDS,
+    )
 
 
 class ServiceRegistration:
