@@ -1,6 +1,6 @@
 """Where alarms go: one encrypted topic, with an e-mail subscription if one is configured."""
 
-from aws_cdk import Aws
+from aws_cdk import Aws, RemovalPolicy
 from aws_cdk.aws_iam import IPrincipal, PolicyStatement, ServicePrincipal
 from aws_cdk.aws_kms import Key
 from aws_cdk.aws_sns import Topic
@@ -19,7 +19,14 @@ class AlarmTopic(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, name: str, email: str | None) -> None:
         super().__init__(scope, construct_id)
-        key = Key(self, "Key", description=f"Messages of {name}", enable_key_rotation=True)
+        key = Key(
+            self,
+            "Key",
+            description=f"Messages of {name}",
+            enable_key_rotation=True,
+            # Nothing that it encrypts is kept: without its topic it would only cost a dollar a month.
+            removal_policy=RemovalPolicy.DESTROY,
+        )
         self.topic = Topic(
             self, "Topic", topic_name=name, display_name=name, master_key=key, enforce_ssl=True
         )

@@ -33,7 +33,7 @@ class AwsEvents(Construct):
         self, scope: Construct, construct_id: str, *, config: DeploymentConfig, topic: ITopic
     ) -> None:
         super().__init__(scope, construct_id)
-        self._stage = config.stage
+        self._stage, self._pools = config.stage, tuple(config.pools)
         self._topic = topic
         self._image_rule(
             "ImageFailed",
@@ -61,8 +61,14 @@ class AwsEvents(Construct):
             pattern=EventPattern(
                 source=["aws.imagebuilder"],
                 detail_type=["EC2 Image Builder Image State Change"],
-                # Recipes are named for the fleet that boots their images, and images for their recipe.
-                resources=Match.wildcard(f"arn:*:imagebuilder:*:image/{PRODUCT}-{self._stage}-*"),
+                # Recipes are named for the fleet that boots their images, and images for their recipe. By the
+                # whole name: the stage dev must not hear of dev-2.
+                resources=Match.any_of(
+                    *(
+                        Match.wildcard(f"arn:*:imagebuilder:*:image/{fleet_name(self._stage, pool)}/*")
+                        for pool in self._pools
+                    )
+                ),
                 detail={"state": {"status": [status]}},
             ),
             message=(

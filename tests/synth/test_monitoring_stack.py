@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,19 @@ def test_images_of_the_image_stack_are_the_ones_that_are_watched(stacks, monitor
         arn = f"arn:aws:imagebuilder:us-east-1:123456789012:image/{recipe.properties['Name'].lower()}/1.0.0/1"
         for pattern in patterns:
             assert re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), arn), (pattern, arn)
+
+
+def test_images_of_another_stage_are_not_told(stack, monitoring):
+    others = stack("dev-2", "image").only("AWS::ImageBuilder::ImageRecipe").properties["Name"]
+    arn = f"arn:aws:imagebuilder:us-east-1:123456789012:image/{others}/1.0.0/1"
+
+    for rule in monitoring.all("AWS::Events::Rule"):
+        for pattern in rule.properties["EventPattern"].get("resources", ()):
+            assert not fnmatchcase(arn, pattern["wildcard"])
+
+
+def test_nothing_of_the_stack_outlives_it(monitoring):
+    assert not [r.logical_id for r in monitoring.resources() if r.is_retained]
 
 
 def test_the_topic_is_encrypted_and_takes_messages_from_aws_alone(monitoring):
