@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aws_cdk import Acknowledgment, Tags, Validations
+from aws_cdk import Acknowledgment, CfnAutoScalingScheduledAction, CfnUpdatePolicy, Tags, Validations
 from aws_cdk.aws_autoscaling import CfnAutoScalingGroup, CfnScheduledAction, CfnWarmPool
 from constructs import Construct
 
@@ -139,6 +139,13 @@ class Fleet(Construct):
             # Of the machines that may go: those of an older version first, then those that ran longest.
             termination_policies=["OldestLaunchTemplate", "OldestInstance"],
             metrics_collection=[CfnAutoScalingGroup.MetricsCollectionProperty(granularity="1Minute")],
+        )
+        # Bounds that a schedule or an operator has set stay until the template's own change: else any other
+        # change of the group would start a stopped fleet again, or undo a schedule in the middle of its day.
+        group.cfn_options.update_policy = CfnUpdatePolicy(
+            auto_scaling_scheduled_action=CfnAutoScalingScheduledAction(
+                ignore_unmodified_group_size_properties=True
+            )
         )
         Tags.of(group).add("Name", self.name)
         Validations.of(group).acknowledge(

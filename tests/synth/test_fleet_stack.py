@@ -360,6 +360,12 @@ def test_machines_delete_nothing_but_what_they_staged(fleet):
     assert [resource.partition("/")[2] for resource in deletable] == [f"{contract.STAGING_PREFIX}*"]
 
 
+def test_a_deploy_leaves_bounds_alone_that_a_schedule_or_an_operator_has_set(outward):
+    policy = outward.only(GROUP).body["UpdatePolicy"]
+
+    assert policy == {"AutoScalingScheduledAction": {"IgnoreUnmodifiedGroupSizeProperties": True}}
+
+
 def test_machines_read_and_write_the_configured_prefixes_and_nothing_beside_them(outward):
     here = [p for p in permissions(outward) if "clinic-scans" in p.resource]
 
