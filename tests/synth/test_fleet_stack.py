@@ -165,7 +165,8 @@ def test_a_deploy_leaves_the_fleets_size_and_its_rollout_alone(fleet):
 
     assert "DesiredCapacity" not in resource.properties
     assert resource.properties["LaunchTemplate"]["Version"] == contract.FIRST_TEMPLATE_VERSION
-    assert "UpdatePolicy" not in resource.body
+    # No policy that replaces machines: of the kinds that there are, only the one that leaves sizes alone.
+    assert resource.body["UpdatePolicy"].keys() == {"AutoScalingScheduledAction"}
 
 
 def test_the_load_balancer_and_ec2_say_whether_a_machine_is_healthy(fleet, stack):
