@@ -46,7 +46,7 @@ class Outcome(StrEnum):
     RUNNING = "running"
     """A refresh runs, whoever started it."""
     WAITS = "waits"
-    """An alarm rings already, or the last refresh ended a moment ago: a new one would fail or do nothing."""
+    """The last refresh ended a moment ago: a new one would do nothing."""
     FAILED = "failed"
     """The last refresh to what the fleet should run did not succeed. Nothing starts until that changes."""
     STARTED = "started"
@@ -90,11 +90,9 @@ class Rollout:
                 log.error("the last rollout failed", extra={"action": "rollout_failed", **facts})
             return reason
         ringing, quiet = self._alarms(fleet.rollback_alarms)
-        if ringing:
-            log.warning(
-                "the rollout waits for alarms", extra={"action": "rollout_waits", "alarms": ringing, **facts}
-            )
-            return Outcome.WAITS
+        if ringing:  # they tell of what runs now, perhaps of the very fault that the new version repairs
+            unwatched = {"action": "rollout_unwatched", "alarms": ringing}
+            log.warning("alarms ring already: they cannot judge the rollout", extra={**unwatched, **facts})
         can_roll_back = present != wanted and self._templates.has_numbered_image(present)
         refresh_id = self._start(
             group,
