@@ -15,19 +15,30 @@ from scanfleet.contract import Alarm
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+IMAGES = (ROOT / "docs" / "ami-pipeline.md").read_text(encoding="utf-8")
+SERVICES = {"s3api": "s3"}
+"""Where the command line has another name for a service than its model."""
 GLOBAL_OPTIONS = {"query", "output", "max-items", "region"}
 """Options of the AWS command line that belong to no operation."""
 
 
 def commands(program: str) -> list[list[str]]:
-    """Each call of a program in the page's code, as a list of words."""
-    blocks = re.findall(r"(?:^    .+\n)+", RUNBOOK, flags=re.MULTILINE)
-    inline = re.findall(r"`([^`\n]+)`", RUNBOOK)
+    """Each call of a program in the pages' code, as a list of words."""
+    return [command for page in (RUNBOOK, DEPLOY, IMAGES) for command in commands_of(page, program)]
+
+
+def commands_of(page: str, program: str) -> list[list[str]]:
+    """Each call of a program in one page's code."""
+    blocks = re.findall(r"(?:^    .+\n)+", page, flags=re.MULTILINE)
+    inline = re.findall(r"`([^`\n]+)`", page)
     code = "\n".join(block.replace("\\\n", " ") for block in blocks)
     lines = [re.sub(r"\s#\s.*", "", line) for line in [*code.splitlines(), *inline]]
     # Up to what ends a command: a pipe, the end of $(...), the end of the line.
     found = [
-        m[1] for line in lines for m in re.finditer(rf"(?:^|\$\()\s*({program} [^|)]*(?:\)[^|)]+)*)", line)
+        m[1]
+        for line in lines
+        for m in re.finditer(rf"(?:^|\$\()\s*(?:\.venv/bin/)?({program} [^|)]*(?:\)[^|)]+)*)", line)
     ]
     return [shlex.split(balanced(command)) for command in found]
 
@@ -38,14 +49,16 @@ def balanced(command: str) -> str:
 
 
 def test_the_page_has_commands():
-    assert len(commands("aws")) > 15
-    assert len(commands("scanfleet")) > 5
+    assert len(commands_of(RUNBOOK, "aws")) > 15
+    assert len(commands_of(RUNBOOK, "scanfleet")) > 5
+    assert len(commands_of(DEPLOY, "aws")) > 10
+    assert len(commands_of(DEPLOY, "scanfleet")) > 4
 
 
 @pytest.mark.parametrize("command", commands("aws"), ids=" ".join)
 def test_every_aws_command_is_one_of_aws(command):
     _, service, operation, *rest = command
-    model = get_session().get_service_model(service)
+    model = get_session().get_service_model(SERVICES.get(service, service))
     by_name = {xform_name(name, "-"): name for name in model.operation_names}
 
     # Session Manager's own verb is a plug-in's, over the API's StartSession.
