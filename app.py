@@ -34,7 +34,7 @@ def build(app: App) -> DeploymentConfig:
         agents = api.agents_target_group
         fleet = FleetStack(app, "Fleet", config=config, network=network, system=system, agents=agents)
         # By name only: machines boot the image that this parameter holds, so it has to be there before them.
-        fleet.add_dependency(image, "the parameter with the image's id")
+        fleet.add_stack_dependency(image)
         MonitoringStack(app, "Monitoring", config=config, system=system, doors=api.doors)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)

@@ -78,6 +78,8 @@ def boot_steps(deployment: Deployment) -> Iterator[Finding]:
                 yield _found("GIVING_UP", where, f"no {command}: {otherwise}")
         if "'Unhealthy'" not in _body(text, "Stop-Boot") or not re.search(r"catch \{\n\s+Stop-Boot ", text):
             yield _found("GIVING_UP", where, "a failed boot leaves the machine healthy")
+        if "New-NetFirewallRule" not in powershell.commands(text):
+            yield _found("FIREWALL", where, "Windows refuses the load balancer's checks")
         if "'userdata.jsonl'" not in text:
             yield _found("LOG_FILE", where, "nothing ships another file than userdata.jsonl")
 
@@ -106,7 +108,9 @@ def _names(deployment: Deployment) -> dict[str, str]:
         "Region": region,
         "Fleet": contract.fleet_name(stage, contract.Pool.WINDOWS_GPU),
         "LaunchHook": contract.LAUNCH_HOOK,
+        "TerminateHook": contract.TERMINATE_HOOK,
         "ServiceName": contract.AGENT_SERVICE,
+        "StatusPort": str(contract.AGENT_STATUS_PORT),
         "Logs": WindowsPath.LOGS,
         "EnvironmentFile": WindowsPath.ENVIRONMENT_FILE,
         "Mark": WindowsPath.BUNDLE_MARK,

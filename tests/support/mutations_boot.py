@@ -83,4 +83,10 @@ MUTATIONS = [
         caught_by="boot steps",
         seed=rewrite(r"Complete-ASLifecycleAction", "Write-ASLifecycleActionHeartbeat"),
     ),
+    Mutation(
+        fault="Windows' firewall keeps the load balancer's checks out",
+        where=SCRIPT,
+        caught_by="boot steps",
+        seed=rewrite(r"New-NetFirewallRule", "Get-NetFirewallRule"),
+    ),
 ]
