@@ -293,7 +293,7 @@ class Parameter(StrEnum):
     MEDIT_RELEASE = "medit-release"
     """The active Medit release's version, or "none". Changing it builds a new image."""
     RELEASE_BUCKET = "release-bucket"
-    """Where the closed program's releases are; only with `medit.release_bucket`, written by the image stack."""
+    """Where the closed program's releases are; only with `medit.release_bucket`, set by the image stack."""
     AMI_WINDOWS_GPU = "ami/windows-gpu"
     """The image that new instances boot: seeded by the image stack, then written by every image build."""
 
@@ -402,8 +402,8 @@ class Metric(StrEnum):
     SLOTS_BUSY = "SlotsBusy"
     """Slots that run a job, on draining agents too; dimension Pool."""
     IDLE_INSTANCES = "IdleInstances"
-    """In-service instances that the fleet could lose at once: no slot busy, and none needed for the backlog;
-    dimension Pool."""
+    """In-service instances that the fleet could lose at once: no slot busy, not protected from scale-in, not
+    needed for the backlog; dimension Pool."""
     INSTANCES = "Instances"
     """Running instances of the pool, whatever their state (they are paid for); stopped warm ones do not
     count; dimension Pool."""

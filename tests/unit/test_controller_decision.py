@@ -25,13 +25,18 @@ STATES = (
 
 
 def instance(
-    name: str = "i-1", state: str = "InService", *, age: timedelta = timedelta(minutes=5)
+    name: str = "i-1",
+    state: str = "InService",
+    *,
+    age: timedelta = timedelta(minutes=5),
+    is_protected: bool = False,
 ) -> Instance:
     return Instance(
         instance_id=name,
         instance_type="g4dn.xlarge",
         lifecycle_state=state,
         launched_at=NOW - age.total_seconds(),
+        is_protected=is_protected,
     )
 
 
@@ -155,6 +160,18 @@ def test_free_slots_of_busy_instances_take_the_backlog_first():
     half = (instance("i-1"), agent("i-1", slots=2, busy=1))
 
     assert idle_instances(pool(*half, instance("i-2"), agent("i-2", slots=2), waiting=1)) == 1
+
+
+def test_a_protected_instance_is_not_idle_because_scale_in_could_not_take_it():
+    # Auto Scaling would lower the desired capacity all the same, minute by minute, and collect later
+    just_done = [instance("i-1", is_protected=True), agent("i-1")]
+    silent = instance("i-2", age=timedelta(hours=1), is_protected=True)
+    free = [instance("i-3"), agent("i-3")]
+
+    assert idle_instances(pool(*just_done)) == 0
+    assert idle_instances(pool(silent)) == 0
+    assert idle_instances(pool(*just_done, silent, *free)) == 1
+    assert idle_instances(pool(*just_done, *free, waiting=1)) == 1  # the one that stays takes the job
 
 
 def test_an_instance_whose_agent_never_came_is_idle_once_it_is_overdue():

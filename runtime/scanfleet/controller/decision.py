@@ -63,23 +63,25 @@ def idle_instances(facts: PoolFacts) -> int:
     """Return how many in-service instances the fleet could lose at once.
 
     Instances with a busy slot stay, and as many idle ones as the backlog fills. Those whose agent never came
-    count as idle: nobody knows of work there, and if there is some, its scale-in protection holds them.
+    count as idle: nobody knows of work there. Protected ones never count, whatever they do: Auto Scaling
+    would lower the desired capacity without taking any, again each minute, and collect once they are free.
+    Source: EC2 Auto Scaling guide, "Use instance scale-in protection to control instance termination".
     """
     by_instance = _agents_by_instance(facts.agents)
     serving = [i for i in facts.instances if i.is_in_service and i.instance_id in by_instance]
-    free_on_busy, free_on_idle = 0, []
+    free_on_staying, free_on_idle = 0, []
     for instance in serving:
         agents = by_instance[instance.instance_id]
         free = max(0, slots_in_service(agents) - slots_busy(agents))
-        if slots_busy(agents):
-            free_on_busy += free
+        if slots_busy(agents) or instance.is_protected:
+            free_on_staying += free
         else:
             free_on_idle.append(free)
     never_came = sum(
-        instance.is_in_service and _is_overdue(instance, facts.taken_at)
+        instance.is_in_service and not instance.is_protected and _is_overdue(instance, facts.taken_at)
         for instance in _silent_instances(facts)
     )
-    return len(free_on_idle) - _kept(free_on_idle, facts.waiting - free_on_busy) + never_came
+    return len(free_on_idle) - _kept(free_on_idle, facts.waiting - free_on_staying) + never_came
 
 
 def fleet_cost_per_hour(instances: Iterable[Instance], prices: Mapping[str, float]) -> float | None:

@@ -15,6 +15,7 @@ class Instance:
 
     lifecycle_state: as Auto Scaling spells it: "Pending:Wait", "InService", "Warmed:Stopped", ...
     launched_at: epoch seconds of its last start; None when it is not known.
+    is_protected: scale-in cannot take it.
     Source: EC2 Auto Scaling guide, "Amazon EC2 Auto Scaling instance lifecycle".
     """
 
@@ -24,6 +25,7 @@ class Instance:
     launched_at: float | None = None
     template_id: str | None = None
     template_version: str | None = None
+    is_protected: bool = False
 
     @property
     def is_pending(self) -> bool:

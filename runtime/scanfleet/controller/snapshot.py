@@ -114,4 +114,5 @@ def _instance(member: dict[str, Any], launched_at: float | None) -> Instance:
         launched_at=launched_at,
         template_id=template.get("LaunchTemplateId"),
         template_version=None if version is None else str(version),
+        is_protected=member.get("ProtectedFromScaleIn", False),
     )
