@@ -16,7 +16,7 @@ read_prefix = text(
 _read_schedule = aws_cron("an AWS cron expression of six fields such as cron(0 3 ? * SUN *)")
 _read_version = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 of letters, digits, '.', '_' and '-'")
 _read_gpu_type = text(
-    r"(g4dn|g5|g6|gr6)\.(\d*xlarge|metal)",
+    r"g4dn\.((2|4|8|12|16)?xlarge|metal)|g[56]\.(2|4|8|12|16|24|48)?xlarge|gr6\.[48]xlarge",
     "an x86 instance type with NVIDIA GPU and NVMe such as g4dn.xlarge",
 )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cdk.config import LOG_RETENTION_DAYS, ConfigError, DeploymentConfig, Egress, read_config
 from cdk.logs import RETENTION
 from scanfleet.contract import Pool
+from scanfleet.price_table import LINUX_US_EAST_1
 
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
 ROLE = "arn:aws:iam::123456789012:role/clinic"
@@ -167,6 +168,8 @@ def test_every_log_retention_that_may_be_chosen_is_known_to_the_log_groups():
 # --- One value ---------------------------------------------------------------------------------------------
 
 WRONG = [
+    ("pools.windows-gpu.instance_types.0", "g4dn.3xlarge", "an x86 instance type with NVIDIA GPU"),
+    ("pools.windows-gpu.instance_types.0", "gr6.xlarge", "an x86 instance type with NVIDIA GPU"),
     ("region", "eu-centrall-1", "did you mean 'eu-central-1'?"),
     ("region", "cn-north-1", "a region of AWS, China and government clouds aside"),
     ("region", "Frankfurt", "an AWS region such as eu-central-1"),
@@ -299,6 +302,15 @@ def test_a_wrong_name_is_refused_with_what_is_allowed(field, allowed):
     message = refusal(**nest(field, {}))
 
     assert message.startswith(f"{field}: got {field.split('.')[1]!r}; allowed: {allowed}")
+
+
+def test_the_instance_types_are_those_that_have_a_price():
+    priced = tuple(LINUX_US_EAST_1)
+
+    pools = {"windows-gpu": {"instance_types": priced}}
+    config = read_config(stage="dev", context=context(pools=pools))
+
+    assert config.pools[Pool.WINDOWS_GPU].instance_types == priced
 
 
 def test_a_very_long_value_is_cut_in_the_message():
