@@ -72,7 +72,12 @@ def _resource(resource: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     """Return a value of a template with joins made, JSON read, and volatile hashes taken out."""
     if isinstance(value, list):
-        return [_shown(item) for item in value]
+        shown = [_shown(item) for item in value]
+        # The CDK sorts a statement's resources, and so by the hashes.
+        is_of_assets = all(isinstance(item, str) for item in shown) and any(
+            "<asset>" in item for item in shown
+        )
+        return sorted(shown) if is_of_assets else shown
     if isinstance(value, str):
         return _shown_text(value)
     if not isinstance(value, dict):
@@ -80,6 +85,8 @@ def _shown(value: Any) -> Any:
     text = _text(value) if "Fn::Join" in value or "Fn::Sub" in value else None
     if text is not None:
         return _shown_text(text)
+    if isinstance(version := value.get("SemanticVersion"), str):
+        value = {**value, "SemanticVersion": CONTENT.sub(r"\1.<content>", version)}
     return {_without_hashes(name): _shown(item) for name, item in value.items()}
 
 

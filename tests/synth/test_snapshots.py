@@ -54,3 +54,13 @@ def test_joins_and_json_are_shown_as_what_they_mean():
     join = {"Fn::Join": ["", ['{"queue":"', {"Ref": "Queue1234"}, '"}']]}
 
     assert "Body: {queue: '${Queue1234}'}" in snapshot(queue(Body=join))
+
+
+def test_another_agent_changes_no_snapshot():
+    def made(content: str, *keys: str) -> str:
+        recipe = {"Name": "it", "SemanticVersion": f"1.0.{content}"}
+        properties = {"Recipes": [recipe], "Resource": [f"arn:{key}" for key in keys]}
+        return snapshot({"Resources": {"It": {"Type": "AWS::It", "Properties": properties}}})
+
+    first, second = "a" * 64, "b" * 64
+    assert made("1", f"{first}.whl", f"{second}.zip") == made("2", f"{first}.zip", f"{second}.whl")
