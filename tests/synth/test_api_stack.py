@@ -124,7 +124,7 @@ def test_so_many_tenants_that_lambda_would_refuse_them_stop_the_synth(stack):
         for n in range(60)
     }
 
-    with pytest.raises(ConfigError, match="60 tenants"):
+    with pytest.raises(ConfigError, match=r"tenants: got .* at most .* environment"):
         stack("dev", "api", tenants=many)
 
 

@@ -538,8 +538,13 @@ CONFLICTS = [
         "name a folder above several",
     ),
     (
+        {"allowed_prefixes": [f"s3://bucket/{'x' * 900}{n}/" for n in range(4)]},
+        "allowed_prefixes: got '3,",
+        "at most 2,800 bytes",
+    ),
+    (
         {"api": {"operators": [f"{ROLE}-{n}" for n in range(70)]}},
-        "api.operators: got '0 tenants; callers, operators and prefixes of",
+        "api.operators: got '3,",
         "at most 2,800 bytes",
     ),
     (
@@ -552,7 +557,7 @@ CONFLICTS = [
                 for n in range(14)
             }
         },
-        "tenants: got '14 tenants; callers",
+        "tenants: got '",
         "give tenants a stage of their own",
     ),
     (
