@@ -5,23 +5,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Never
 
 from cdk.config_readers import ConfigError
+from cdk.config_sizes import refuse_too_much
 from scanfleet.contract import Pool
 
 if TYPE_CHECKING:
     from cdk.config import DeploymentConfig
     from cdk.config_sections import NetworkConfig, PoolConfig
-
-STATEMENTS_OF_A_PREFIX = 240
-"""Characters that the API's role spends on a prefix besides its own text, which it has twice; machines' roles
-spend less (cdk/api_function.py, cdk/fleet_role.py)."""
-MOST_POLICY_OF_PREFIXES = 5600
-"""Of the 10,240 that a role's inline policies may have together. Source: IAM user guide, "IAM and AWS STS
-quotas". The CDK moves what it takes for too much into managed policies, but leaves out names and conditions
-when it counts, so that those come out above their own limit of 6,144."""
-KEYS_OF_A_TENANT = 40
-"""Bytes of JSON around a tenant's lists."""
-MOST_NAMES_FOR_THE_API = 2800
-"""Of 4 KB for all environment variables of a function. Source: Lambda developer guide, "Lambda quotas"."""
 
 
 def refuse_conflicts(config: "DeploymentConfig") -> None:
@@ -40,7 +29,7 @@ def refuse_conflicts(config: "DeploymentConfig") -> None:
     _check_what_runs_where(config)
     _check_schedules(config)
     _check_tenants(config)
-    _check_sizes(config)
+    refuse_too_much(config)
 
 
 # --- The network -------------------------------------------------------------------------------------------
@@ -247,42 +236,6 @@ def _check_tenants(config: "DeploymentConfig") -> None:
                     where = f"tenants.{name}.allowed_prefixes"
                     _refuse(where, prefix, f"folders of this tenant alone; {owner} may use {other}")
             owned.append((name, prefix))
-
-
-def _check_sizes(config: "DeploymentConfig") -> None:
-    """Refuse what synthesizes, and what IAM or Lambda would then refuse in the middle of a deployment."""
-    sizes = _sizes_of_names(config)
-    if (needed := sum(sizes.values())) > MOST_NAMES_FOR_THE_API:
-        field_name = max(sizes, key=lambda name: sizes[name])
-        _refuse(
-            field_name,
-            f"{sizes[field_name]:,} bytes; with tenants, operators and prefixes for all {needed:,}",
-            f"at most {MOST_NAMES_FOR_THE_API:,} bytes: they reach the API's function as environment"
-            " variables; name roles instead of users, or give tenants a stage of their own",
-        )
-    prefixes = config.prefixes
-    needed = sum(STATEMENTS_OF_A_PREFIX + 2 * len(prefix) for prefix in prefixes)
-    if needed > MOST_POLICY_OF_PREFIXES:
-        _refuse(
-            "allowed_prefixes",
-            f"{len(prefixes)} with those of tenants, {needed:,} characters of policy",
-            f"at most {MOST_POLICY_OF_PREFIXES:,} characters, {STATEMENTS_OF_A_PREFIX} and twice its own"
-            " length for each; name a folder above several, or give tenants a stage of their own",
-        )
-
-
-def _sizes_of_names(config: "DeploymentConfig") -> dict[str, int]:
-    """Return how many bytes of the function's environment each setting takes, quotes and commas included."""
-    tenants = config.tenants.items()
-    texts = {
-        "allowed_prefixes": config.allowed_prefixes,
-        "api.operators": config.api.operators,
-        "api.jwt_audience": config.api.jwt_audience,
-        "tenants": [text for name, t in tenants for text in (name, *t.callers, *t.allowed_prefixes)],
-    }
-    sizes = {name: sum(len(text.encode()) + 3 for text in found) for name, found in texts.items()}
-    sizes["tenants"] += KEYS_OF_A_TENANT * len(tenants)
-    return sizes
 
 
 def _refuse(field_name: str, got: object, allowed: str) -> Never:

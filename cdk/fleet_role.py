@@ -120,7 +120,7 @@ class AgentRole(Construct):
         """Read and write what the configuration names besides the data bucket.
 
         One statement for all objects and one for each bucket: a role's policies may have 10,240 characters
-        together, and config_conflicts.py counts on this.
+        together, and config_sizes.py counts on this.
         """
         folders: dict[str, list[str]] = {}
         for uri in self._system.config.prefixes:
