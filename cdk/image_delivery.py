@@ -14,6 +14,9 @@ from scanfleet.contract import Parameter, Pool, parameter_name
 
 BUILDER = "EC2 Image Builder"
 """Image Builder tags everything that it makes with CreatedBy and this."""
+LAUNCHED_KEPT_DAYS = 30
+"""An image that a machine booted from so lately stays, however many are newer: after failed rollouts the fleet
+still launches an old one. Source: Image Builder user guide, "Exclusion rules"."""
 FAST_LAUNCH_SNAPSHOTS = 5
 """Prepared snapshots at most; each start uses one, and it is replaced."""
 FAST_LAUNCH_PARALLEL = 6
@@ -158,4 +161,9 @@ def _all_but_the_newest(kept_images: int) -> CfnLifecyclePolicy.PolicyDetailProp
             type="DELETE", include_resources=made.IncludeResourcesProperty(amis=True, snapshots=True)
         ),
         filter=made.FilterProperty(type="COUNT", value=kept_images),
+        exclusion_rules=made.ExclusionRulesProperty(
+            amis=made.AmiExclusionRulesProperty(
+                last_launched=made.LastLaunchedProperty(unit="DAYS", value=LAUNCHED_KEPT_DAYS)
+            )
+        ),
     )

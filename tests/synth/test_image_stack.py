@@ -307,6 +307,7 @@ def test_old_images_go_with_their_snapshots_whatever_recipe_made_them(stack):
     for policy in policies:
         (detail,) = policy["PolicyDetails"]
         assert detail["Filter"] == {"Type": "COUNT", "Value": 7}
+        assert detail["ExclusionRules"] == {"Amis": {"LastLaunched": {"Unit": "DAYS", "Value": 30}}}
         assert detail["Action"] == {"Type": "DELETE", "IncludeResources": {"Amis": True, "Snapshots": True}}
     tags = template.only("AWS::ImageBuilder::ImagePipeline").properties["ImageTags"]
     assert tags in [policy["ResourceSelection"].get("TagMap") for policy in policies]
