@@ -15,8 +15,8 @@ from scanfleet.contract import Parameter, Pool, parameter_name
 BUILDER = "EC2 Image Builder"
 """Image Builder tags everything that it makes with CreatedBy and this."""
 LAUNCHED_KEPT_DAYS = 30
-"""An image that a machine booted from so lately stays, however many are newer: after failed rollouts the fleet
-still launches an old one. Source: Image Builder user guide, "Exclusion rules"."""
+"""An image that a machine booted from so lately stays, however many are newer: after failed rollouts the
+fleet still launches an old one. Source: Image Builder user guide, "Exclusion rules"."""
 FAST_LAUNCH_SNAPSHOTS = 5
 """Prepared snapshots at most; each start uses one, and it is replaced."""
 FAST_LAUNCH_PARALLEL = 6

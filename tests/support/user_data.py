@@ -111,7 +111,14 @@ def _order(code: str) -> list[str]:
     """What a machine's boot would do too early, or not at all."""
     main = code[code.find("\ntry {") :]
     marks = ["Write-Log", "'AmazonCloudWatchAgent'", "latest/api/token", "Initialize-Scratch", "Update-Agent"]
-    marks += ["$EnvironmentFile", "New-NetFirewallRule", "scanfleet.agent.boot", "} catch {", "Stop-Boot", "exit 1"]
+    marks += [
+        "$EnvironmentFile",
+        "New-NetFirewallRule",
+        "scanfleet.agent.boot",
+        "} catch {",
+        "Stop-Boot",
+        "exit 1",
+    ]
     places = [main.find(mark) for mark in marks]
     missing = [f"{mark} is missing" for mark, place in zip(marks, places, strict=True) if place < 0]
     return missing or ([] if places == sorted(places) else [f"{marks} come otherwise"])
