@@ -13,6 +13,7 @@ from cdk.config import ConfigError, DeploymentConfig, read_config
 from scanfleet.contract import PRODUCT
 from stacks.api import ApiStack
 from stacks.data import DataStack
+from stacks.first_image import FirstImageStack
 from stacks.fleet import FleetStack
 from stacks.image import ImageStack
 from stacks.monitoring import MonitoringStack
@@ -29,12 +30,14 @@ def build(app: App) -> DeploymentConfig:
     system = DataStack(app, "Data", config=config).system
     if not app.node.try_get_context("data_only"):
         network = NetworkStack(app, "Network", config=config).network
+        first_image = FirstImageStack(app, "FirstImage", config=config)
         image = ImageStack(app, "Image", config=config, network=network, system=system)
+        image.add_stack_dependency(first_image)  # builds write the parameter that it seeds
         api = ApiStack(app, "Api", config=config, network=network, system=system)
         agents = api.agents_target_group
         fleet = FleetStack(app, "Fleet", config=config, network=network, system=system, agents=agents)
         # By name only: machines boot the image that this parameter holds, so it has to be there before them.
-        fleet.add_stack_dependency(image)
+        fleet.add_stack_dependency(first_image)
         MonitoringStack(app, "Monitoring", config=config, system=system, doors=api.doors)
     for name, value in {**config.tags, f"{PRODUCT}:stage": config.stage}.items():
         Tags.of(app).add(name, value)

@@ -47,7 +47,7 @@ class ApiFunction(Construct):
             environment=self._environment(),
             timeout=TIMEOUT,
             memory_mib=MEMORY_MIB,
-            reserved_concurrency=system.config.api.reserved_concurrency,
+            reserved_concurrency=system.config.api.reserved_concurrency or None,
         )
         role = self.function.role
         assert isinstance(role, Role)  # the factory made it

@@ -1,6 +1,6 @@
 """What every stack of a deployment has in common: its name, its environment, its description."""
 
-from aws_cdk import Environment, Stack
+from aws_cdk import Environment, IStackSynthesizer, Stack
 from constructs import Construct
 
 from cdk.config import DeploymentConfig
@@ -18,6 +18,7 @@ class BaseStack(Stack):
         config: DeploymentConfig,
         contains: str,
         termination_protection: bool = False,
+        synthesizer: IStackSynthesizer | None = None,
     ) -> None:
         super().__init__(
             scope,
@@ -26,5 +27,6 @@ class BaseStack(Stack):
             description=f"Scanfleet {config.stage}: {contains}",
             env=Environment(account=config.account, region=config.region),
             termination_protection=termination_protection,
+            synthesizer=synthesizer,
             analytics_reporting=False,
         )

@@ -84,7 +84,7 @@ class Controller(Construct):
             environment=self._environment(fleets),
             timeout=TIMEOUT,
             memory_mib=MEMORY_MIB,
-            reserved_concurrency=1,
+            reserved_concurrency=1 if system.config.api.reserved_concurrency else None,
         )
         role = self.function.role
         assert isinstance(role, Role)  # the factory made it

@@ -58,6 +58,7 @@ def _function(config: DeploymentConfig) -> list[IWidget]:
             function_name(config.stage, Component.API), name, statistic=statistic, label=label
         )
 
+    reserved = config.api.reserved_concurrency
     return [
         graph("Calls", of("Invocations", "Sum", "calls"), unit="calls", width=6),
         graph("Duration", of("Duration", "p50", "p50"), of("Duration", "p95", "p95"), unit="ms", width=6),
@@ -73,7 +74,7 @@ def _function(config: DeploymentConfig) -> list[IWidget]:
             of("ConcurrentExecutions", "Maximum", "at once"),
             unit="calls",
             width=6,
-            limit=(config.api.reserved_concurrency, "reserved concurrency"),
+            limit=(reserved, "reserved concurrency") if reserved else None,
         ),
     ]
 

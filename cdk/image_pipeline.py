@@ -32,6 +32,7 @@ from cdk.image_delivery import ImageCleanUp, ImageDelivery, Place
 from cdk.image_execution_role import ExecutionRole
 from cdk.image_roles import build_role, starter_role
 from cdk.image_versions import ImageVersions
+from cdk.launch_template import gp3_iops
 from cdk.logs import RETENTION
 from cdk.network import Network
 from scanfleet.contract import PRODUCT, Pool, fleet_name
@@ -149,7 +150,12 @@ class ImagePipeline(Construct):
             "Log",
             log_group_name=f"/aws/imagebuilder/{self.name}",
             retention=RETENTION[self._config.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if self._config.retain_data else RemovalPolicy.DESTROY,
+            # A first deployment that fails leaves no group of this name in the next one's way.
+            removal_policy=(
+                RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+                if self._config.retain_data
+                else RemovalPolicy.DESTROY
+            ),
         )
 
     def _make_recipe(self, parts: list[Part]) -> CfnImageRecipe:
@@ -167,6 +173,7 @@ class ImagePipeline(Construct):
             "volume_type": "gp3",
             "volume_size": self._pool_config.root_volume_gib,
             "throughput": self._pool_config.root_volume_throughput_mibps,
+            "iops": gp3_iops(self._pool_config.root_volume_throughput_mibps),
             "delete_on_termination": True,
         }
         content = recipe_content(

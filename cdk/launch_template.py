@@ -104,8 +104,13 @@ def _volume(
             volume_type="gp3",
             volume_size=size_gib,
             throughput=throughput_mibps,
-            iops=max(BASELINE_IOPS, throughput_mibps * IOPS_PER_MIBPS),
+            iops=gp3_iops(throughput_mibps),
             encrypted=True,
             delete_on_termination=True,
         ),
     )
+
+
+def gp3_iops(throughput_mibps: int) -> int:
+    """Return the least IOPS with which a gp3 volume may have this throughput."""
+    return max(BASELINE_IOPS, throughput_mibps * IOPS_PER_MIBPS)

@@ -13,7 +13,7 @@ from cdk.config import DeploymentConfig
 from tests.support.policies import Samples
 from tests.support.template import Resource, StackTemplate
 
-STACKS = ("network", "data", "image", "api", "fleet", "monitoring")
+STACKS = ("network", "data", "firstimage", "image", "api", "fleet", "monitoring")
 COMPONENT = "AWS::ImageBuilder::Component"
 LAUNCH_TEMPLATE = "AWS::EC2::LaunchTemplate"
 VERSIONS_FILE = Path("ami_pipeline", "versions.yaml")

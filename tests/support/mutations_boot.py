@@ -81,7 +81,7 @@ MUTATIONS = [
         fault="a failed boot keeps its launch hook waiting",
         where=SCRIPT,
         caught_by="boot steps",
-        seed=rewrite(r"Complete-ASLifecycleAction", "Write-ASLifecycleActionHeartbeat"),
+        seed=rewrite(r"Complete-ASLifecycleAction(?=.*LaunchHook)", "Write-ASLifecycleActionHeartbeat"),
     ),
     Mutation(
         fault="Windows' firewall keeps the load balancer's checks out",

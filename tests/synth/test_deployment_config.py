@@ -203,7 +203,7 @@ WRONG = [
     ("api.operators.0", "a b", "an IAM ARN or a JWT subject"),
     ("api.web_acl", 1, "true or false"),
     ("api.requests_per_second", 0, "from 1 to 10000"),
-    ("api.reserved_concurrency", 1001, "from 1 to 1000"),
+    ("api.reserved_concurrency", 1001, "from 0 to 1000"),
     ("pools", {}, "an object of at least 1"),
     ("pools", ["windows-gpu"], "an object of at least 1"),
     ("pools.windows-gpu.instance_types", [], "a list of at least 1"),

@@ -79,4 +79,4 @@ def test_a_resource_with_the_same_name_in_both_would_be_seen():
 def test_the_fleet_comes_after_the_parameter_that_its_machines_boot_from(assembly):
     (fleet,) = [stack for stack in assembly("dev").stacks if stack.stack_name == "scanfleet-dev-fleet"]
 
-    assert "Image" in fleet.manifest.dependencies
+    assert "FirstImage" in fleet.manifest.dependencies

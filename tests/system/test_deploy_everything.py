@@ -36,7 +36,8 @@ SKIPPED_BY_MOTO = {
 }
 """Types that moto's CloudFormation does not know: their templates are checked, their making is not."""
 KEPT = ("data", "network")
-STACKS = ("network", "data", "image", "api", "fleet", "monitoring")
+STACKS = ("network", "data", "firstimage", "image", "api", "fleet", "monitoring")
+STACK_IDS = {stack: "FirstImage" if stack == "firstimage" else stack.title() for stack in STACKS}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def destroyed(moto: MotoCloud, updated: Path) -> Path:
 
     The network stays, too: moto does not take route tables away with a stack, and then keeps their VPC.
     """
-    moto.destroy(updated, *(stack.title() for stack in reversed(STACKS) if stack not in KEPT))
+    moto.destroy(updated, *(STACK_IDS[stack] for stack in reversed(STACKS) if stack not in KEPT))
     return updated
 
 
