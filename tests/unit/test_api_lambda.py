@@ -1,5 +1,6 @@
 """The Lambda function behind its two doors: real events in, the door's exact shape out, over moto."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -24,6 +25,16 @@ from tests.support.api import SESSION, clients_of, emulated_aws, make_resources
 EVENTS = Path(os.environ.get("SCANFLEET_TEST_EVENTS", Path(__file__).parents[3] / "shared/data/events"))
 CONTEXT = SimpleNamespace(aws_request_id="request-1")
 USER = "arn:aws:iam::1234567890:user/Admin"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _event_loop() -> Iterator[None]:
+    """The loop that Mangum runs the app in: Lambda's process ends with it, this one has to close it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(scope="module")
