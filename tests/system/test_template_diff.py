@@ -64,7 +64,7 @@ def test_a_changed_setting_is_shown_where_it_changes_a_template_and_reported(che
     # then the buckets' rules are all that differs, and the report says the same
     assert done.returncode == 0, done.stderr
     parts = {part.split()[0]: part for part in done.stdout.split("Stack ") if part.strip()}
-    assert set(parts) == {"Api", "Data", "Fleet", "Image", "Monitoring", "Network"}
+    assert set(parts) == {"Api", "Data", "FirstImage", "Fleet", "Image", "Monitoring", "Network"}
     assert "77" in parts["Data"]
     assert "AWS::S3::Bucket" in parts["Data"]
     assert all("There were no differences" in parts[name] for name in parts.keys() - {"Data"})
