@@ -91,30 +91,7 @@ class ImagePipeline(Construct):
             log_group_arn=self.log_group.log_group_arn,
             launch_template_id=delivery.fast_launch_template_id,
         )
-        self.pipeline = CfnImagePipeline(
-            self,
-            "Pipeline",
-            name=self.name,
-            description=f"Scanfleet {config.stage}: the image of {pool}",
-            image_recipe_arn=self.recipe.attr_arn,
-            infrastructure_configuration_arn=infrastructure.attr_arn,
-            distribution_configuration_arn=delivery.configuration.attr_arn,
-            execution_role=execution.role.role_arn,
-            image_tests_configuration=CfnImagePipeline.ImageTestsConfigurationProperty(
-                image_tests_enabled=True, timeout_minutes=int(TEST_LIMIT.total_seconds() // 60)
-            ),
-            enhanced_image_metadata_enabled=True,
-            image_tags=self._own_tags,
-            schedule=CfnImagePipeline.ScheduleProperty(
-                schedule_expression=config.image.schedule,
-                # Not at each match: AWS publishes the base image anew with each month's updates.
-                pipeline_execution_start_condition="EXPRESSION_MATCH_AND_DEPENDENCY_UPDATES_AVAILABLE",
-                auto_disable_policy=CfnImagePipeline.AutoDisablePolicyProperty(
-                    failure_count=FAILURES_UNTIL_DISABLED
-                ),
-            ),
-            status="ENABLED",
-        )
+        self.pipeline = self._make_pipeline(infrastructure, delivery, execution)
         # The role's policy is a resource of its own, and a build may start at once.
         self.pipeline.node.add_dependency(execution, role)
         ImageCleanUp(
@@ -126,6 +103,37 @@ class ImagePipeline(Construct):
             kept_images=config.image.kept_images,
         )
         self.release_rule = self._start_on_release()
+
+    def _make_pipeline(
+        self,
+        infrastructure: CfnInfrastructureConfiguration,
+        delivery: ImageDelivery,
+        execution: ExecutionRole,
+    ) -> CfnImagePipeline:
+        return CfnImagePipeline(
+            self,
+            "Pipeline",
+            name=self.name,
+            description=f"Scanfleet {self._config.stage}: the image of {self._pool}",
+            image_recipe_arn=self.recipe.attr_arn,
+            infrastructure_configuration_arn=infrastructure.attr_arn,
+            distribution_configuration_arn=delivery.configuration.attr_arn,
+            execution_role=execution.role.role_arn,
+            image_tests_configuration=CfnImagePipeline.ImageTestsConfigurationProperty(
+                image_tests_enabled=True, timeout_minutes=int(TEST_LIMIT.total_seconds() // 60)
+            ),
+            enhanced_image_metadata_enabled=True,
+            image_tags=self._own_tags,
+            schedule=CfnImagePipeline.ScheduleProperty(
+                schedule_expression=self._config.image.schedule,
+                # Not at each match: AWS publishes the base image anew with each month's updates.
+                pipeline_execution_start_condition="EXPRESSION_MATCH_AND_DEPENDENCY_UPDATES_AVAILABLE",
+                auto_disable_policy=CfnImagePipeline.AutoDisablePolicyProperty(
+                    failure_count=FAILURES_UNTIL_DISABLED
+                ),
+            ),
+            status="ENABLED",
+        )
 
     @property
     def _pool_config(self) -> PoolConfig:
