@@ -81,10 +81,21 @@ class Unavailable(ScanfleetError):
 class JobFailure(ScanfleetError):
     """The attempt failed. `failure_class` decides whether and how it is retried."""
 
-    def __init__(self, failure_class: FailureClass, reason: str, *, exit_code: int | None = None) -> None:
+    def __init__(
+        self,
+        failure_class: FailureClass,
+        reason: str,
+        *,
+        exit_code: int | None = None,
+        has_evidence: bool = False,
+        condemns_machine: bool = False,
+    ) -> None:
+        """has_evidence: a bundle was saved. condemns_machine: it must take no further job at all."""
         self.failure_class = failure_class
         self.reason = reason
         self.exit_code = exit_code
+        self.has_evidence = has_evidence
+        self.condemns_machine = condemns_machine
         super().__init__(f"{failure_class}: {reason}")
 
 

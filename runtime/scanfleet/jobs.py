@@ -95,6 +95,8 @@ class Failure(BaseModel):
     exit_code: int | None = None
     agent_id: str | None = None
     at: datetime
+    has_evidence: bool = False
+    """Whether an evidence bundle of this attempt was saved: `GET /job/{id}/evidence`."""
 
 
 class PublishedFile(BaseModel):
@@ -179,6 +181,17 @@ class Job(BaseModel):
     failures_forgiven: int = 0
     """How many of them an owner's explicit retry has forgiven: they no longer use up retries."""
     result: ResultSummary | None = None
+    release: str | None = None
+    """The release of the program that the current or last attempt ran; None for programs without any."""
+    enqueued_at: float | None = None
+    """When the job's message was sent after its creation or its owner's retry; without it the sweeper sends
+    it."""
+    quarantined_at: float | None = None
+    """When the job failed for good in a way that may hurt machines: its message is a dead letter."""
+    replaces: str | None = None
+    """The completed job whose results in the same target folder its owner asked this one to replace."""
+    superseded_by: str | None = None
+    """The job that has replaced this one's published results."""
 
     @property
     def failure(self) -> Failure | None:

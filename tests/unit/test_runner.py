@@ -15,6 +15,8 @@ import pytest
 from scanfleet.agent.output import MAX_LINE_BYTES, MAX_STAGES, ProgramLog, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.watch import Watch
+from scanfleet.agent.watchdog import Watchdog
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
 from scanfleet.processors.base import Invocation, Progress
@@ -41,7 +43,9 @@ class Run:
         invocation = Invocation(argv=(sys.executable, "-c", source), cwd=self.folder)
         self.invoke(invocation, time_limit=time_limit)
 
-    def invoke(self, invocation: Invocation, *, time_limit: timedelta = GENEROUS) -> None:
+    def invoke(
+        self, invocation: Invocation, *, time_limit: timedelta = GENEROUS, watch: Watch | None = None
+    ) -> None:
         try:
             self.runner.run(
                 invocation,
@@ -49,7 +53,7 @@ class Run:
                 program_log=self.log,
                 board=self.board,
                 stop=self.stop,
-                time_limit=time_limit,
+                watch=watch or Watchdog(total=time_limit),
             )
         finally:
             self.log.close()

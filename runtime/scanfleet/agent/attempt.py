@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 from scanfleet.agent.lease import Heartbeat, Pulse
@@ -16,6 +15,7 @@ from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.settling import Settlement
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent.transfer import Transfer, TransferStopped
+from scanfleet.agent.watch import Watch
 from scanfleet.agent.workspace import Scratch, Workspace
 from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError
@@ -45,7 +45,23 @@ class Tools:
     allowed_prefixes: AllowedPrefixes
     artifacts_bucket: str
     pulse: Pulse
-    default_time_limit: timedelta
+    new_watch: "NewWatch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of one program, as its watch gets to know it."""
+
+    job: Job
+    processor: Processor
+    workspace: Workspace
+    program_log: ProgramLog
+    board: ProgressBoard
+    input_bytes: int
+
+
+NewWatch = Callable[[Run], Watch]
+"""Makes the watch of one run, right before the program starts."""
 
 
 class Attempt:
@@ -143,9 +159,9 @@ class Attempt:
         if self._lease.job.committed_attempt is None:
             self._check_folders(self._lease.job)
             processor = self._processor(self._lease.job)
-            self._download(workspace)
+            input_bytes = self._download(workspace)
             self._advance(JobState.PROCESSING)
-            self._run_program(processor, workspace, program_log)
+            self._run_program(processor, workspace, program_log, input_bytes)
             stages = self._board.finish()
             record_stages(self._lease.job, stages, known=processor.stages)
             self._advance(JobState.UPLOADING, stage=None, stage_seconds=stages)
@@ -182,23 +198,33 @@ class Attempt:
             )
         return processor
 
-    def _download(self, workspace: Workspace) -> None:
+    def _download(self, workspace: Workspace) -> int:
         source = S3Uri.parse_folder(self._lease.job.source_uri, field="source_uri")
         done = self._tools.transfer.download(
             source, workspace.folders.input, on_bytes=_ignore, should_stop=self._stop.is_set
         )
         record_bytes(Metric.BYTES_DOWNLOADED, self._lease.job, done.size_bytes)
+        return done.size_bytes
 
-    def _run_program(self, processor: Processor, workspace: Workspace, program_log: ProgramLog) -> None:
+    def _run_program(
+        self, processor: Processor, workspace: Workspace, program_log: ProgramLog, input_bytes: int
+    ) -> None:
         job = self._lease.job
-        limit = job.time_limit_seconds
+        run = Run(
+            job=job,
+            processor=processor,
+            workspace=workspace,
+            program_log=program_log,
+            board=self._board,
+            input_bytes=input_bytes,
+        )
         self._tools.runner.run(
             processor.prepare(job, workspace.folders),
             processor=processor,
             program_log=program_log,
             board=self._board,
             stop=self._stop,
-            time_limit=timedelta(seconds=limit) if limit else self._tools.default_time_limit,
+            watch=self._tools.new_watch(run),
         )
 
     def _advance(self, state: JobState, **facts: object) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from scanfleet.agent.attempt import Tools
+from scanfleet.agent.attempt import NewWatch, Run, Tools
 from scanfleet.agent.fleet_member import FleetMember
 from scanfleet.agent.instance import Instance, InstanceMetadata
 from scanfleet.agent.lease import HeartbeatRules, Pulse
@@ -21,6 +21,7 @@ from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.status import StatusServer
 from scanfleet.agent.transfer import Transfer
+from scanfleet.agent.watchdog import Watchdog
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
@@ -63,8 +64,17 @@ def build_tools(
         allowed_prefixes=AllowedPrefixes(settings.allowed_prefixes),
         artifacts_bucket=settings.artifacts_bucket,
         pulse=build_pulse(settings),
-        default_time_limit=timedelta(seconds=settings.time_limit_seconds),
+        new_watch=build_watch(settings),
     )
+
+
+def build_watch(settings: AgentSettings) -> NewWatch:
+    """Return what makes the watch of a run."""
+
+    def new_watch(run: Run) -> Watchdog:
+        return Watchdog(total=timedelta(seconds=run.job.time_limit_seconds or settings.time_limit_seconds))
+
+    return new_watch
 
 
 def build_pulse(settings: AgentSettings) -> Pulse:

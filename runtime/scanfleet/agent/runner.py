@@ -1,4 +1,4 @@
-"""Runs one program to its end, or stops it: by request, or when its time is up."""
+"""Runs one program to its end, or stops it: by request, or when its watch says so."""
 
 import logging
 import threading
@@ -10,6 +10,7 @@ from datetime import timedelta
 from scanfleet.agent.output import ProgramLog, ProgressBoard, pump
 from scanfleet.agent.program import RunningProgram, starter
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.watch import Watch
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
 from scanfleet.processors.base import Invocation, Processor, ProgramExit
@@ -42,11 +43,11 @@ class Runner:
         program_log: ProgramLog,
         board: ProgressBoard,
         stop: StopRequest,
-        time_limit: timedelta,
+        watch: Watch,
     ) -> None:
         """Run the program to a successful end.
 
-        Raises JobFailure when it fails or its time is up, ProgramStopped when `stop` was set. Whatever the
+        Raises JobFailure when it fails or `watch` ends it, ProgramStopped when `stop` was set. Whatever the
         outcome, none of its processes is left when this returns.
         """
         try:
@@ -58,7 +59,7 @@ class Runner:
         log.info("program started", extra={"action": "program_started", "pid": program.pid})
         readers = _start_readers(program, processor, program_log, board)
         try:
-            exit_code, timed_out = self._wait(program, stop, time_limit)
+            exit_code, verdict = self._wait(program, stop, watch)
         finally:
             program.kill()
             for reader in readers:
@@ -68,15 +69,17 @@ class Runner:
         log.info("program ended", extra=facts)
         if stop.is_set():
             raise ProgramStopped
-        if timed_out:
-            limit = int(time_limit.total_seconds())
-            raise JobFailure(FailureClass.HANG, f"the program ran longer than its limit of {limit} s")
+        if verdict is not None:
+            raise verdict
         failure = processor.explain_exit(ProgramExit(exit_code, board.failure_reason))
         if failure is not None:
             raise failure
 
-    def _wait(self, program: RunningProgram, stop: StopRequest, limit: timedelta) -> tuple[int, bool]:
-        """Return the exit code, and whether the time limit was what ended the program."""
+    def _wait(
+        self, program: RunningProgram, stop: StopRequest, watch: Watch
+    ) -> tuple[int, JobFailure | None]:
+        """Return the exit code, and the watch's verdict if that was what ended the program."""
+        verdict: JobFailure | None = None
         changed = threading.Event()
         exit_codes: list[int] = []
 
@@ -90,15 +93,20 @@ class Runner:
         waiter.start()
         stop.listen(changed.set)
         try:
-            is_in_time = changed.wait(limit.total_seconds())
+            while verdict is None and not changed.wait(watch.interval.total_seconds()):
+                verdict = watch.look(program)
         finally:
             stop.forget(changed.set)
         if not exit_codes:
             self._end(program, waiter, at_once=stop.reason is StopReason.LEASE_LOST)
         waiter.join(KILL_SECONDS)
         if not exit_codes:
-            raise JobFailure(FailureClass.HANG, f"the program (process {program.pid}) could not be killed")
-        return exit_codes[0], not is_in_time
+            raise JobFailure(
+                FailureClass.HANG,
+                f"the program (process {program.pid}) could not be killed",
+                condemns_machine=True,
+            )
+        return exit_codes[0], verdict
 
     def _end(self, program: RunningProgram, waiter: threading.Thread, *, at_once: bool) -> None:
         """Ask, wait for the grace, kill the whole tree. Without the lease there is no time for grace."""
