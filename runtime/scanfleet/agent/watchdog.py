@@ -1,0 +1,28 @@
+"""Decides when a running program hangs."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from scanfleet.agent.program import RunningProgram
+from scanfleet.errors import JobFailure
+from scanfleet.jobs import FailureClass
+
+
+class Watchdog:
+    """Watches one run of one program. See `watch.Watch`. clock: seconds."""
+
+    interval = timedelta(seconds=0.5)
+
+    def __init__(self, *, total: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total = total
+        self._clock = clock
+        self._started_at = clock()
+
+    def look(self, program: RunningProgram) -> JobFailure | None:
+        """Return a hang once the program runs longer than its limit."""
+        del program
+        if self._clock() - self._started_at < self._total.total_seconds():
+            return None
+        limit = int(self._total.total_seconds())
+        return JobFailure(FailureClass.HANG, f"the program ran longer than its limit of {limit} s")
