@@ -31,6 +31,7 @@ from scanfleet.jobs import Job, new_job_id
 from scanfleet.processors.base import AttemptFolders, Processor, ProgramExit
 from scanfleet.processors.medit_autotest import MeditAutoTest
 from scanfleet.processors.reference import ReferenceProcessor
+from scanfleet.processors.release_source import FixedRelease
 from scanfleet.releases_local import LocalReleases
 
 NO_SET = "none"
@@ -201,7 +202,7 @@ def installed(releases: Path) -> dict[str, Processor]:
     found: dict[str, Processor] = {ReferenceProcessor.name: ReferenceProcessor()}
     active = LocalReleases(releases).active()
     if active is not None:
-        medit = MeditAutoTest(release_folder=active)
+        medit = MeditAutoTest(releases=FixedRelease(active))
         medit.check_ready()
         found[medit.name] = medit
     return found

@@ -12,6 +12,7 @@ from scanfleet.processors import medit_settings
 from scanfleet.processors.base import AttemptFolders, ProgramExit, Progress, explain_exit, read_protocol_line
 from scanfleet.processors.medit_autotest import PROGRAM, MeditAutoTest
 from scanfleet.processors.registry import known_processors, ready_processors
+from scanfleet.processors.release_source import FixedRelease
 from scanfleet.settings import SystemSettings, load
 
 ALL_KEYS = {
@@ -104,7 +105,7 @@ def test_medit_is_called_with_its_configuration_in_the_source_folder(tmp_path, f
     release = tmp_path / "release"
     release.mkdir()
     (release / PROGRAM).write_bytes(b"MZ")
-    processor = MeditAutoTest(release_folder=release)
+    processor = MeditAutoTest(releases=FixedRelease(release))
 
     processor.check_ready()
     invocation = processor.prepare(job, folders)
@@ -117,10 +118,10 @@ def test_medit_is_called_with_its_configuration_in_the_source_folder(tmp_path, f
 
 
 def test_a_missing_release_is_a_clear_error_at_start_up(tmp_path):
-    with pytest.raises(ConfigurationError, match="SCANFLEET_MEDIT_RELEASE_FOLDER is not set"):
-        MeditAutoTest(release_folder=None).check_ready()
+    with pytest.raises(ConfigurationError, match="nor SCANFLEET_MEDIT_RELEASE_FOLDER is set"):
+        MeditAutoTest(releases=None).check_ready()
     with pytest.raises(ConfigurationError, match=PROGRAM):
-        MeditAutoTest(release_folder=tmp_path).check_ready()
+        MeditAutoTest(releases=FixedRelease(tmp_path)).check_ready()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_a_missing_release_is_a_clear_error_at_start_up(tmp_path):
     ],
 )
 def test_medit_progress_is_the_percentage_at_a_lines_end(line, percent):
-    told = MeditAutoTest(release_folder=None).read_line(line)
+    told = MeditAutoTest(releases=None).read_line(line)
 
     assert told == (None if percent is None else Progress(percent=percent))
 

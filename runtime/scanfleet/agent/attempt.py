@@ -160,8 +160,9 @@ class Attempt:
             self._check_folders(self._lease.job)
             processor = self._processor(self._lease.job)
             input_bytes = self._download(workspace)
-            self._advance(JobState.PROCESSING)
-            self._run_program(processor, workspace, program_log, input_bytes)
+            with processor.pinned() as pinned:  # a release that is activated meanwhile is for the next job
+                self._advance(JobState.PROCESSING, release=pinned.release)
+                self._run_program(pinned, workspace, program_log, input_bytes)
             stages = self._board.finish()
             record_stages(self._lease.job, stages, known=processor.stages)
             self._advance(JobState.UPLOADING, stage=None, stage_seconds=stages)

@@ -56,7 +56,8 @@ class Runner:
             raise JobFailure(
                 FailureClass.PROGRAM_ERROR, f"{invocation.argv[0]} could not be started: {error}"
             ) from error
-        log.info("program started", extra={"action": "program_started", "pid": program.pid})
+        facts = {"action": "program_started", "pid": program.pid, "release": processor.release}
+        log.info("program started", extra=facts)
         readers = _start_readers(program, processor, program_log, board)
         try:
             exit_code, verdict = self._wait(program, stop, watch)

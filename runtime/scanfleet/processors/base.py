@@ -2,7 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class Processor(ABC):
     """For people: which files it reads."""
     stages: frozenset[str] = frozenset()
     """Names that the program gives its stages: each is timed by a metric of its own, others together."""
+    release: str | None = None
+    """The version that a run is pinned to. None: not pinned, or a program without releases."""
 
     @abstractmethod
     def validate_settings(self, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +85,15 @@ class Processor(ABC):
     @abstractmethod
     def check_ready(self) -> None:
         """Raise ConfigurationError when this machine cannot run the program."""
+
+    @contextmanager
+    def pinned(self) -> Iterator["Processor"]:
+        """Give the processor that one run works with; until the block ends its release stays as it is.
+
+        Raises ConfigurationError when no release is here. The default, for programs without releases, gives
+        this processor itself.
+        """
+        yield self
 
     @abstractmethod
     def prepare(self, job: Job, folders: AttemptFolders) -> Invocation:

@@ -6,14 +6,22 @@ from scanfleet.contract import Pool
 from scanfleet.processors.base import Processor
 from scanfleet.processors.medit_autotest import MeditAutoTest
 from scanfleet.processors.reference import ReferenceProcessor
+from scanfleet.processors.release_source import FixedRelease, ReleaseSource
 from scanfleet.settings import SystemSettings
 
 
-def known_processors(settings: SystemSettings) -> dict[str, Processor]:
-    """Return all processors, whether or not this machine can run them: what the API accepts jobs for."""
+def known_processors(
+    settings: SystemSettings, medit_releases: ReleaseSource | None = None
+) -> dict[str, Processor]:
+    """Return all processors, whether or not this machine can run them: what the API accepts jobs for.
+
+    medit_releases: where the closed program's releases come from; None takes the settings' fixed folder.
+    """
     allow_unknown = settings.allow_unknown_settings
+    if medit_releases is None and settings.medit_release_folder is not None:
+        medit_releases = FixedRelease(settings.medit_release_folder)
     processors: tuple[Processor, ...] = (
-        MeditAutoTest(release_folder=settings.medit_release_folder, allow_unknown_settings=allow_unknown),
+        MeditAutoTest(releases=medit_releases, allow_unknown_settings=allow_unknown),
         ReferenceProcessor(pool=settings.reference_pool, allow_unknown_settings=allow_unknown),
     )
     return {processor.name: processor for processor in processors}
