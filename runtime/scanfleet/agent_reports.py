@@ -26,8 +26,10 @@ class AgentReport(BaseModel):
     """What an agent says of itself every few seconds. Times are epoch seconds.
 
     is_stopping: it drains: its jobs may go on, new ones it does not take.
-    is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by.
+    is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by, or a
+        check of the machine fails.
     instance_id, instance_type, ami_id: of the EC2 instance that it runs on; empty elsewhere.
+    release: the version that its next program is started from; empty for programs without releases.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +46,7 @@ class AgentReport(BaseModel):
     instance_id: str = ""
     instance_type: str = ""
     ami_id: str = ""
+    release: str = ""
 
 
 class AgentDirectory:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Attempt, Tools
@@ -24,10 +25,19 @@ MAX_BACK_OFF_SECONDS = 30.0
 NO_WAIT = timedelta()
 
 
+@dataclass(frozen=True)
+class Suspension:
+    """Why nothing new is taken for now. is_healthy: the machine need not be replaced for it."""
+
+    reason: str
+    is_healthy: bool
+
+
 class Worker:
     """One agent: `run` serves the pool's queues until `drain` or `request_stop`.
 
     machine: what its reports say of the EC2 instance: instance_id, instance_type, ami_id.
+    release: tells the version that its programs are started from, "" for none.
     """
 
     def __init__(
@@ -40,9 +50,11 @@ class Worker:
         slots: int,
         receive_wait: timedelta,
         machine: Mapping[str, str] | None = None,
+        release: Callable[[], str] = str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tools = tools
+        self._release = release
         self._agent_id = agent_id
         self._pool = pool
         self._slots = slots
@@ -56,6 +68,7 @@ class Worker:
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
         self._is_on_hold = False
+        self._suspensions: dict[str, Suspension] = {}
         self._listeners: list[Callable[[], None]] = []
         self._hand_back_at: float | None = None
         self._drain_reason = ""
@@ -104,6 +117,19 @@ class Worker:
             self._reporter.wake()
             self._changed.notify_all()
 
+    def suspend(self, cause: str, reason: str | None, *, is_healthy: bool = False) -> None:
+        """Take nothing new while any cause has a reason; running jobs go on. None: this cause is over.
+
+        is_healthy: the health check leaves this reason out, so that nobody has the machine replaced for it.
+        """
+        with self._changed:
+            if reason is None:
+                self._suspensions.pop(cause, None)
+            else:
+                self._suspensions[cause] = Suspension(reason, is_healthy)
+            self._reporter.wake()
+            self._changed.notify_all()
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener`, which must not wait, after each change of the running jobs."""
         self._listeners.append(listener)
@@ -124,7 +150,8 @@ class Worker:
             return "the agent is stopping"
         if self._stopping.is_set():
             return f"the agent is draining: {self._drain_reason}".removesuffix(": ")
-        return self._readiness.problem
+        unfit = [found.reason for found in tuple(self._suspensions.values()) if not found.is_healthy]
+        return "; ".join(unfit) or self._readiness.problem
 
     def report(self) -> AgentReport:
         """Return what this agent does now."""
@@ -140,7 +167,8 @@ class Worker:
             started_at=self._started_at,
             seen_at=self._clock(),
             is_stopping=self._stopping.is_set(),
-            is_on_hold=self._is_on_hold,
+            is_on_hold=self._is_on_hold or bool(self._suspensions),
+            release=self._release(),
             **self._machine,
         )
 
@@ -161,7 +189,7 @@ class Worker:
             self._readiness.serves()
             if message is None:
                 continue
-            if self._stopping.is_set() or self._is_on_hold:
+            if self._stopping.is_set() or self._is_on_hold or self._suspensions:
                 self._give_back(message)
                 continue
             self._start_attempt(message)
@@ -182,7 +210,8 @@ class Worker:
     def _has_room(self) -> bool:
         if self._is_on_hold:
             self._readiness.serves()  # it could; health checks must not replace it
-        return not self._is_on_hold and len(self._running) < self._slots
+        takes_none = self._is_on_hold or bool(self._suspensions)
+        return not takes_none and len(self._running) < self._slots
 
     def _next_message(self) -> Message | None:
         """Look at the high-priority queue, then wait at the normal one; see NORMAL_FIRST_EVERY."""
