@@ -1,5 +1,6 @@
 """What owners do to jobs: create, find, cancel, retry."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
@@ -14,6 +15,8 @@ from scanfleet.job_table import JobTable, placeholders, values_of
 from scanfleet.jobs import ACTIVE_STATES, LEASED_STATES, Job, JobState
 from scanfleet.store_items import ACTIVE, attribute, idempotency_key, item_from_job, job_from_item
 from scanfleet.telemetry import Transition
+
+log = logging.getLogger(__name__)
 
 QUERY_PAGE = 100
 
@@ -125,6 +128,7 @@ class JobStore(JobTable):
         changes = {
             **self._waiting(job, self._clock()),
             "cancel_requested_at": None,
+            "enqueued_at": None,
             "finished_at": None,
             TableKey.EXPIRES_AT: None,
             TableKey.ACTIVE: ACTIVE,
@@ -133,6 +137,38 @@ class JobStore(JobTable):
         condition = f"#state IN ({placeholders(states)}) AND #attempt = :seen_attempt"
         values = {**values_of(states), ":seen_attempt": attribute(job.attempt)}
         return self._update(job, changes, condition, values, {"#attempt": "attempt"})
+
+    def mark_enqueued(self, job: Job) -> Job:
+        """Write that the job's message was sent just now, if the job still is where it was read.
+
+        Losing this write is harmless: the sweeper then sends a second message. Raises Conflict when the job
+        has moved on, which needs no mark.
+        """
+        condition = "#state = :seen_state AND #attempt = :seen_attempt"
+        values = {":seen_state": attribute(job.state), ":seen_attempt": attribute(job.attempt)}
+        names = {"#state": TableKey.STATE, "#attempt": "attempt"}
+        return self._update(job, {"enqueued_at": self._clock()}, condition, values, names)
+
+    def unfinished(self) -> Iterator[Job]:
+        """Yield every unfinished job, the oldest first, as the active index has them: seconds old at most.
+
+        A record that cannot be read is told and left out.
+        """
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._name,
+            IndexName=TableIndex.ACTIVE,
+            KeyConditionExpression="#partition = :partition",
+            ExpressionAttributeNames={"#partition": INDEX_PARTITION_KEYS[TableIndex.ACTIVE]},
+            ExpressionAttributeValues={":partition": attribute(ACTIVE)},
+        )
+        with answering("list unfinished jobs"):
+            for page in pages:
+                for item in page["Items"]:
+                    try:
+                        yield job_from_item(item)
+                    except ValueError as error:  # pydantic's and json's
+                        facts = {"action": "job_not_understood", "job_id": item.get("job_id", {}).get("S")}
+                        log.error("a job's record cannot be read: %s", error, extra=facts)
 
     def _put_new(self, item: Mapping[str, Any]) -> dict[str, Any]:
         put = {"TableName": self._name, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from scanfleet.api.identity import Caller, CallerDep
 from scanfleet.api.places import Places
+from scanfleet.api.queueing import enqueue
 from scanfleet.api.services import Services, ServicesDep, SettingsDep
 from scanfleet.api.validation import nearest, shown
 from scanfleet.contract import Priority
@@ -159,7 +160,7 @@ class Submitter:
 
     def _queue_new(self, job: Job, *, may_come_again: bool) -> None:
         try:
-            self._services.queues.send(job)
+            enqueue(job, self._services)
         except Unavailable as error:
             if may_come_again:
                 raise Unavailable(
@@ -183,7 +184,7 @@ class Submitter:
     def _queue_again(self, job: Job) -> Accepted:
         """Answer a repeated request; its message may have been lost, and a second one harms nothing."""
         if job.state is JobState.QUEUED and job.attempt == 0:
-            self._services.queues.send(job)
+            enqueue(job, self._services)
         return Accepted(job, is_replay=True)
 
     def _check(self, request: JobRequest, names: FieldNames) -> Job:

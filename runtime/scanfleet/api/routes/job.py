@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from scanfleet import contract
 from scanfleet.api.lookup import JobDep
 from scanfleet.api.problems import documented
+from scanfleet.api.queueing import enqueue
 from scanfleet.api.schemas import JobDetail, ManifestPage, Result, durations_so_far, summary_fields
 from scanfleet.api.services import Services, ServicesDep, SettingsDep
 from scanfleet.api.waiting import why_waiting
@@ -46,7 +47,7 @@ def retry_job(job: JobDep, services: ServicesDep, settings: SettingsDep) -> JobD
     attempts.
     """
     again = job if job.state is JobState.QUEUED else _requeued(job, services)
-    services.queues.send(again)
+    enqueue(again, services)
     return _detail(again, services, settings)
 
 
