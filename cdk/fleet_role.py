@@ -37,8 +37,10 @@ _OBJECTS = "objects under a prefix come and go"
 class AgentRole(Construct):
     """The role of a pool's instances, and its instance profile.
 
-    They work on jobs and files, and on their own membership in their own group. They cannot launch or end
-    machines, send jobs, or delete what is published; of the job table they delete agents' reports only.
+    They work on jobs and files, and on their own membership in their own group. They send messages to their own
+    pool's queues only (a retry is a fresh message, and what nobody can read becomes a dead letter). They cannot
+    launch machines or delete what is published; of the job table they delete agents' reports only. An idle one
+    may end itself, and so any machine of its own group: the action knows no smaller resource.
     """
 
     def __init__(
@@ -83,19 +85,22 @@ class AgentRole(Construct):
         allow(
             self.role,
             "ReportItself",
-            ["dynamodb:PutItem", "dynamodb:DeleteItem"],
+            # Query: whether another machine serves that a job may be left to, and how the others are.
+            ["dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:Query"],
             [table],
             conditions={
                 "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
                 "Null": some,
             },
         )
+        pool = self._system.queues[self._pool]
         allow(
             self.role,
-            "TakeJobs",
-            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"],
-            [queue.queue_arn for queue in self._system.queues[self._pool].queues.values()],
+            "TakeAndRetryJobs",
+            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:SendMessage"],
+            [queue.queue_arn for queue in pool.queues.values()],
         )
+        allow(self.role, "SetDeadLettersAside", ["sqs:SendMessage"], [pool.dead_letters.queue_arn])
 
     # --- Files ---------------------------------------------------------------------------------------------
 
@@ -190,6 +195,7 @@ class AgentRole(Construct):
                 "autoscaling:RecordLifecycleActionHeartbeat",
                 "autoscaling:SetInstanceHealth",
                 "autoscaling:SetInstanceProtection",
+                "autoscaling:TerminateInstanceInAutoScalingGroup",
             ],
             [
                 self._arn(

@@ -325,17 +325,22 @@ def test_only_session_manager_is_allowed_on_everything(fleet):
     ]
 
 
-def test_machines_take_their_own_pools_jobs_and_send_none(stack):
+def test_machines_take_and_retry_their_own_pools_jobs_alone(stack):
     template = stack("dev", "fleet")
-    queues = {p.resource for p in permissions(template) if p.action == "sqs:ReceiveMessage"}
+    taken_from = {p.resource for p in permissions(template) if p.action == "sqs:ReceiveMessage"}
+    sent_to = {p.resource for p in permissions(template) if p.action == "sqs:SendMessage"}
+    dead_letters = sent_to - taken_from
 
     assert allowed(template, "sqs") == {
         "sqs:ReceiveMessage",
         "sqs:ChangeMessageVisibility",
         "sqs:DeleteMessage",
+        "sqs:SendMessage",
     }
-    assert len(queues) == len(Priority)
-    assert all("WindowsGpuQueue" in queue and "DeadLetters" not in queue for queue in queues)
+    assert len(taken_from) == len(Priority)
+    assert all("WindowsGpuQueue" in queue and "DeadLetters" not in queue for queue in taken_from)
+    assert taken_from < sent_to
+    assert ["DeadLetters" in queue for queue in dead_letters] == [True]
 
 
 def test_of_the_job_table_machines_create_and_delete_their_reports_only(fleet):
@@ -346,8 +351,9 @@ def test_of_the_job_table_machines_create_and_delete_their_reports_only(fleet):
         "dynamodb:UpdateItem",
         "dynamodb:PutItem",
         "dynamodb:DeleteItem",
+        "dynamodb:Query",
     }
-    for action in ("dynamodb:PutItem", "dynamodb:DeleteItem"):
+    for action in ("dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:Query"):
         limits = by_action[action].conditions["ForAllValues:StringEquals"]
         assert limits == {"dynamodb:LeadingKeys": [contract.AGENTS_PARTITION]}
     for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
@@ -427,6 +433,7 @@ def test_machines_act_on_their_own_group_alone(fleet):
         "RecordLifecycleActionHeartbeat",
         "SetInstanceHealth",
         "SetInstanceProtection",
+        "TerminateInstanceInAutoScalingGroup",
     }
     assert all(p.resource.endswith(f":autoScalingGroupName/{DEV}") for p in own)
 
