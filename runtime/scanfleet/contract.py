@@ -19,6 +19,7 @@ class Env(StrEnum):
     ARTIFACTS_BUCKET = "SCANFLEET_ARTIFACTS_BUCKET"
     ALLOWED_PREFIXES = "SCANFLEET_ALLOWED_PREFIXES"
     QUEUES = "SCANFLEET_QUEUES"
+    DEAD_LETTERS = "SCANFLEET_DEAD_LETTERS"
     UPLOADS_URI = "SCANFLEET_UPLOADS_URI"
     POOL = "SCANFLEET_POOL"
     DEFAULT_PROCESSOR = "SCANFLEET_DEFAULT_PROCESSOR"
@@ -155,6 +156,8 @@ CONTROLLER_PERIOD = timedelta(minutes=1)
 """EventBridge Scheduler starts the controller this often: its finest rate."""
 SAMPLE_PERIOD = timedelta(seconds=10)
 """The controller samples and publishes this often: CloudWatch's finest alarm period for custom metrics."""
+SWEEPER_PERIOD = timedelta(minutes=1)
+"""EventBridge Scheduler starts the sweeper this often, and the local mode looks this often."""
 
 # --- Names of the deployment -------------------------------------------------------------------------------
 
@@ -171,6 +174,7 @@ class Component(StrEnum):
     USERDATA = "userdata"
     """How instances came up."""
     CONTROLLER = "controller"
+    SWEEPER = "sweeper"
 
 
 def log_group_name(stage: str, component: Component) -> str:
@@ -230,6 +234,11 @@ STAGING_KEPT = timedelta(days=7)
 LOGS_PREFIX = "logs/"
 """Artifacts bucket: logs/<job id>/<attempt>/<segment>.log: what the program printed, in order."""
 LOGS_KEPT = timedelta(days=90)
+EVIDENCE_PREFIX = "evidence/"
+"""Artifacts bucket: evidence/<job id>/<attempt>.json: what was seen of a program before its watch ended it."""
+EVIDENCE_KEPT = timedelta(days=90)
+MAX_EVIDENCE_BYTES = 512 * 1024
+"""Of one bundle: below what an ALB takes from a Lambda target (1 MB), even with JSON's escapes."""
 MANIFESTS_PREFIX = "manifests/"
 """Artifacts bucket: manifests/<job id>/<attempt>.json, written before the commit and kept with the record."""
 UPLOADS_PREFIX = "uploads/"
@@ -289,6 +298,8 @@ class Parameter(StrEnum):
     DATA_BUCKET = "data-bucket"
     ARTIFACTS_BUCKET = "artifacts-bucket"
     QUEUES = "queues"
+    DEAD_LETTERS = "dead-letters"
+    """JSON: pool -> URL of its dead-letter queue."""
     ALLOWED_PREFIXES = "allowed-prefixes"
     MEDIT_RELEASE = "medit-release"
     """The active Medit release's version, or "none". Changing it builds a new image."""
@@ -303,6 +314,7 @@ DATA_PARAMETERS = (
     Parameter.DATA_BUCKET,
     Parameter.ARTIFACTS_BUCKET,
     Parameter.QUEUES,
+    Parameter.DEAD_LETTERS,
     Parameter.ALLOWED_PREFIXES,
 )
 """Those that the data stack writes."""
@@ -325,6 +337,7 @@ class Alarm(StrEnum):
     BOOT_FAILURES = "boot-failures"
     LAUNCH_FAILURES = "launch-failures"
     CONTROLLER_SILENT = "controller-silent"
+    SWEEPER_SILENT = "sweeper-silent"
     ROLLOUT_FAILED = "rollout-failed"
     IMAGE_BUILD_FAILED = "image-build-failed"
     API_ERRORS = "api-errors"
@@ -367,6 +380,9 @@ class Metric(StrEnum):
     count."""
     JOB_RETRIED = "JobRetried"
     """One per attempt that goes back to the queue; dimensions Pool, FailureClass."""
+    MESSAGES_DEAD_LETTERED = "MessagesDeadLettered"
+    """One per message that an agent moved to the dead-letter queue; dimension Pool. Those that SQS moved
+    after their last delivery do not count."""
     BYTES_DOWNLOADED = "BytesDownloaded"
     """Input bytes per attempt; dimension Pool."""
     BYTES_PUBLISHED = "BytesPublished"
@@ -412,6 +428,12 @@ class Metric(StrEnum):
     transfer and spot discounts do not count."""
     CONTROLLER_SAMPLES = "ControllerSamples"
     """One per sample that the controller published; dimension Pool. Silence means that scaling is blind."""
+    SWEEPER_RUNS = "SweeperRuns"
+    """One per run of the sweeper that looked at all of the pool's unfinished jobs; dimension Pool. Silence
+    means that nobody repairs."""
+    SWEEPER_REPAIRS = "SweeperRepairs"
+    """One per repair, by the sweeper or, of workspaces, by an agent; dimensions Pool, Repair. Leases that an
+    agent takes over by itself do not count."""
     ROLLOUT_FAILED = "RolloutFailed"
     """1 while the last rollout of what the fleet should run has failed or was cancelled, else 0, once a
     minute; dimension Pool. A rollout that is blocked until the first image is built does not count."""
@@ -425,6 +447,7 @@ class Dimension(StrEnum):
     FAILURE_CLASS = "FailureClass"
     STAGE = "Stage"
     """A program's stage (align, merge, ...), never the deployment's: that is in the namespace."""
+    REPAIR = "Repair"
     ROUTE = "Route"
     """The route's template, never a path with ids."""
 
@@ -434,6 +457,7 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.STATE_DURATION: ("Seconds", (Dimension.POOL, Dimension.STATE)),
     Metric.JOB_FINISHED: ("Count", (Dimension.POOL, Dimension.STATE)),
     Metric.JOB_RETRIED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),
+    Metric.MESSAGES_DEAD_LETTERED: ("Count", _POOL),
     Metric.BYTES_DOWNLOADED: ("Bytes", _POOL),
     Metric.BYTES_PUBLISHED: ("Bytes", _POOL),
     Metric.JOB_FAILED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),
@@ -452,6 +476,8 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.INSTANCES: ("Count", _POOL),
     Metric.FLEET_COST_PER_HOUR: ("None", _POOL),
     Metric.CONTROLLER_SAMPLES: ("Count", _POOL),
+    Metric.SWEEPER_RUNS: ("Count", _POOL),
+    Metric.SWEEPER_REPAIRS: ("Count", (Dimension.POOL, Dimension.REPAIR)),
     Metric.ROLLOUT_FAILED: ("Count", _POOL),
 }
 """Each metric's unit and dimensions: telemetry refuses others, dashboards and alarms are built from these."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from scanfleet.agent import guardian
 from scanfleet.processors.base import Invocation
 
@@ -33,6 +35,14 @@ class PosixProgram:
         self._lines = control.makefile("r", encoding="utf-8")
         self._sending = threading.Lock()
         self.pid = self._await_start()
+
+    def process_ids(self) -> tuple[int, ...]:
+        """Return the guardian's descendants: those that the program left behind are its children."""
+        with suppress(psutil.Error):
+            return tuple(
+                process.pid for process in psutil.Process(self._guardian.pid).children(recursive=True)
+            )
+        return ()
 
     def wait(self) -> int:
         """Return the program's exit code. A guardian that was itself killed counts as SIGKILL."""

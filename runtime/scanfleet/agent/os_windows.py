@@ -1,4 +1,5 @@
-"""Every Win32 call: programs in a Job Object that kills on close, and this process as a Windows service.
+"""Every Win32 call: programs in a Job Object that kills on close, their message boxes, and this process as a
+Windows service.
 
 By ctypes rather than pywin32: a dozen functions with fixed, documented signatures, and no DLLs that a service
 account has to find before anything of ours can run or log.
@@ -12,11 +13,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
+import psutil
+
 from scanfleet import contract
+from scanfleet.agent.dialogs import Dialog, is_message, reported_process
 from scanfleet.agent.service_host import Program, ServiceHost, ServiceStatus
 
 if TYPE_CHECKING:  # its package is slow to import, and a service has to connect soon
@@ -29,7 +34,22 @@ from ctypes import wintypes  # noqa: E402
 JOB_OBJECT_EXTENDED_LIMIT_INFORMATION = 9
 JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE = 0x2000
 """Source: Win32 API reference, JOBOBJECT_BASIC_LIMIT_INFORMATION."""
+JOB_OBJECT_BASIC_PROCESS_ID_LIST = 3
+MAX_PROCESS_IDS = 4096
 KILLED_EXIT_CODE = 1
+CREATE_SUSPENDED = 0x4
+"""Source: Win32 API reference, "Process Creation Flags"."""
+KILL_ROUND_SECONDS = 0.02
+KILL_ROUNDS = 500
+"""Some 10 s: a process that a driver holds cannot be killed, and its job must go on."""
+
+DIALOG_CLASS = "#32770"
+"""Of dialogs and message boxes. Source: Win32 API reference, "About Window Classes"."""
+MAX_TEXT = 1024
+WM_GETTEXT = 0xD
+SMTO_ABORTIFHUNG = 0x2
+TEXT_MILLISECONDS = 100
+"""How long a window of another process may take to tell its text. Source: SendMessageTimeoutW."""
 
 SERVICE_WIN32_OWN_PROCESS = 0x10
 SC_MANAGER_CONNECT = 0x1
@@ -73,6 +93,16 @@ class _ExtendedLimits(ctypes.Structure):
     )
 
 
+class _ProcessIds(ctypes.Structure):
+    """Source: Win32 API reference, JOBOBJECT_BASIC_PROCESS_ID_LIST."""
+
+    _fields_ = (
+        ("assigned", wintypes.DWORD),
+        ("listed", wintypes.DWORD),
+        ("ids", ctypes.c_size_t * MAX_PROCESS_IDS),
+    )
+
+
 def _kernel32() -> Any:
     library = ctypes.WinDLL("kernel32", use_last_error=True)
     library.CreateJobObjectW.restype = wintypes.HANDLE
@@ -85,6 +115,13 @@ def _kernel32() -> Any:
         ctypes.c_int,
         ctypes.c_void_p,
         wintypes.DWORD,
+    )
+    library.QueryInformationJobObject.argtypes = (
+        wintypes.HANDLE,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        wintypes.DWORD,
+        ctypes.c_void_p,
     )
     return library
 
@@ -102,10 +139,23 @@ class WindowsProgram:
         self._kernel32 = kernel32
         self._job = job
 
+    def process_ids(self) -> tuple[int, ...]:
+        """Return the processes of the Job Object; the first MAX_PROCESS_IDS of more."""
+        found = _ProcessIds()
+        # With more processes than fit the call fails, but has filled the list.
+        self._kernel32.QueryInformationJobObject(
+            self._job, JOB_OBJECT_BASIC_PROCESS_ID_LIST, ctypes.byref(found), ctypes.sizeof(found), None
+        )
+        return tuple(found.ids[: found.listed])
+
     def wait(self) -> int:
         """Return the exit code, unsigned as Windows gives it, after ending what the program left running."""
         exit_code = self._process.wait()
-        self.kill()
+        for _ in range(KILL_ROUNDS):  # Windows only begins to end processes when it is told to
+            self.kill()
+            if not self.process_ids():
+                break
+            time.sleep(KILL_ROUND_SECONDS)
         return exit_code
 
     def ask_to_stop(self) -> None:
@@ -126,7 +176,10 @@ class WindowsProgram:
 
 
 def start_program(invocation: "Invocation") -> WindowsProgram:
-    """Start the program with closed standard input and piped output. Raises OSError."""
+    """Start the program with closed standard input and piped output. Raises OSError.
+
+    It begins to run only once it is in its Job Object: none of its children can be outside.
+    """
     kernel32 = _kernel32()
     job = _kill_on_close_job(kernel32)
     try:
@@ -138,18 +191,24 @@ def start_program(invocation: "Invocation") -> WindowsProgram:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # Programs use every core for minutes; heartbeats and the health check must not wait for them.
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS,
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP
+            | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+            | CREATE_SUSPENDED,
             bufsize=0,
         )
     except OSError:
         kernel32.CloseHandle(job)
         raise
-    if not kernel32.AssignProcessToJobObject(job, int(process._handle)):  # type: ignore[attr-defined]
-        error = ctypes.WinError(ctypes.get_last_error())
+    program = WindowsProgram(process, kernel32, job)
+    try:
+        if not kernel32.AssignProcessToJobObject(job, int(process._handle)):  # type: ignore[attr-defined]
+            raise ctypes.WinError(ctypes.get_last_error())
+        psutil.Process(process.pid).resume()
+    except (OSError, psutil.Error) as error:
         process.kill()
-        kernel32.CloseHandle(job)
-        raise error
-    return WindowsProgram(process, kernel32, job)
+        program.close()
+        raise OSError(f"{invocation.argv[0]} was not started: {error}") from error
+    return program
 
 
 def _kill_on_close_job(kernel32: Any) -> Any:
@@ -162,6 +221,89 @@ def _kill_on_close_job(kernel32: Any) -> Any:
     if not done:
         raise ctypes.WinError(ctypes.get_last_error())
     return job
+
+
+# --- Windows of programs -----------------------------------------------------------------------------------
+
+_OnWindow = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.HWND, wintypes.LPARAM)
+
+
+def _user32() -> Any:
+    library = ctypes.WinDLL("user32", use_last_error=True)
+    library.EnumWindows.argtypes = (_OnWindow, wintypes.LPARAM)
+    library.EnumChildWindows.argtypes = (wintypes.HWND, _OnWindow, wintypes.LPARAM)
+    library.IsWindowVisible.argtypes = (wintypes.HWND,)
+    library.GetClassNameW.argtypes = (wintypes.HWND, wintypes.LPWSTR, ctypes.c_int)
+    library.GetWindowThreadProcessId.argtypes = (wintypes.HWND, wintypes.LPDWORD)
+    library.SendMessageTimeoutW.argtypes = (
+        wintypes.HWND,
+        wintypes.UINT,
+        wintypes.WPARAM,
+        wintypes.LPVOID,
+        wintypes.UINT,
+        wintypes.UINT,
+        wintypes.LPVOID,
+    )
+    return library
+
+
+def find_dialogs(pids: frozenset[int]) -> tuple[Dialog, ...]:
+    """Return the message boxes of these processes, and what Windows Error Reporting shows for them.
+
+    Windows on other desktops than the agent's are not seen, so error reports are found by their process.
+    Raises OSError.
+    """
+    user32 = _user32()
+    boxes = [_message_box(user32, window, pids) for window in _windows(user32.EnumWindows)]
+    return (*(box for box in boxes if box is not None), *_error_reports(pids))
+
+
+def _windows(enumerate_windows: Any, *of: Any) -> list[Any]:
+    found: list[Any] = []
+
+    def keep(window: Any, _: Any) -> bool:
+        found.append(window)
+        return True
+
+    # EnumChildWindows returns nothing of meaning; a failed EnumWindows is an empty desktop or no access.
+    enumerate_windows(*of, _OnWindow(keep), 0)
+    return found
+
+
+def _message_box(user32: Any, window: Any, pids: frozenset[int]) -> Dialog | None:
+    pid = wintypes.DWORD()
+    user32.GetWindowThreadProcessId(window, ctypes.byref(pid))
+    if pid.value not in pids or not user32.IsWindowVisible(window):
+        return None
+    if _class_name(user32, window) != DIALOG_CLASS:
+        return None
+    parts = [(_class_name(user32, part), part) for part in _windows(user32.EnumChildWindows, window)]
+    if not is_message(name for name, _ in parts):
+        return None
+    said = (_text(user32, part) for name, part in parts if name == "Static")
+    return Dialog(pid.value, _text(user32, window), " ".join(filter(None, said)))
+
+
+def _class_name(user32: Any, window: Any) -> str:
+    name = ctypes.create_unicode_buffer(MAX_TEXT)
+    user32.GetClassNameW(window, name, MAX_TEXT)
+    return name.value
+
+
+def _text(user32: Any, window: Any) -> str:
+    """Return the window's text, or nothing when its process does not answer in time."""
+    text = ctypes.create_unicode_buffer(MAX_TEXT)
+    user32.SendMessageTimeoutW(window, WM_GETTEXT, MAX_TEXT, text, SMTO_ABORTIFHUNG, TEXT_MILLISECONDS, None)
+    return text.value
+
+
+def _error_reports(pids: frozenset[int]) -> list[Dialog]:
+    reports = (
+        reported_process(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["name", "cmdline"])
+        if (process.info["name"] or "").lower() == "werfault.exe"
+    )
+    return [Dialog(pid, "Windows Error Reporting (WerFault.exe)") for pid in reports if pid in pids]
 
 
 # --- This process as a service -----------------------------------------------------------------------------

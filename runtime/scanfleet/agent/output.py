@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,8 @@ MAX_LINE_BYTES = 8 * 1024
 """Longer lines are cut into pieces of this size: a program that never prints a newline is still shown."""
 MAX_LOG_BYTES = 64 * 1024 * 1024
 """What is kept of one attempt's output; the program may print on, and progress is still read."""
+LAST_LINES = 200
+"""Lines that are at hand while the program runs, also once the file takes no more."""
 MAX_STAGES = 50
 """Stages that are timed apart: a program that names each of its files a stage must not outgrow the record."""
 READ_BYTES = 64 * 1024
@@ -28,22 +31,31 @@ class ProgramLog:
         self.path = path
         self._file = path.open("wb")
         self._left = max_bytes
+        self._last: deque[bytes] = deque(maxlen=LAST_LINES)
         self._lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
         """Append one line (its newline is added); beyond the limit, append one notice and then nothing."""
+        # NUL bytes would make the log a binary file for every tool that shows it.
+        line = line.replace(b"\0", b"?")
         with self._lock:
+            self._last.append(line)
             if self._left <= 0:
                 return
             self._left -= len(line) + 1
-            # NUL bytes would make the log a binary file for every tool that shows it.
-            kept = line.replace(b"\0", b"?") + b"\n" if self._left > 0 else CUT_NOTICE
+            kept = line + b"\n" if self._left > 0 else CUT_NOTICE
             try:
                 self._file.write(kept)
             except OSError as error:
                 # A full disk must not stop the reader: the program would block on its pipe for ever.
                 self._left = 0
                 log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return what the program printed last, oldest first: LAST_LINES lines at most."""
+        with self._lock:
+            last = tuple(self._last)
+        return tuple(line.decode("utf-8", errors="replace") for line in last)
 
     def flush(self) -> None:
         """Make what was written readable through the path."""

@@ -17,6 +17,9 @@ class RunningProgram(Protocol):
     stdout: IO[bytes]
     stderr: IO[bytes]
 
+    def process_ids(self) -> tuple[int, ...]:
+        """Return the ids of every process that belongs to the program now, whoever its parent is."""
+
     def wait(self) -> int:
         """Return the exit code once the program and all its descendants are gone (negative: the signal)."""
 
