@@ -91,4 +91,8 @@ def _oldest(system: System) -> list[IMetric]:
 
 
 def _dead_letters(system: System) -> list[IMetric]:
-    return [visible_messages(queues.dead_letters, label=pool) for pool, queues in system.queues.items()]
+    moved = search(system.config, Metric.MESSAGES_DEAD_LETTERED, statistic="Sum", label="moved by agents")
+    return [
+        *(visible_messages(queues.dead_letters, label=pool) for pool, queues in system.queues.items()),
+        moved,
+    ]

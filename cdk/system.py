@@ -36,12 +36,14 @@ class System:
         They are `settings.SystemSettings`' required ones, and where uploads go.
         """
         queue_urls = {pool: queue.urls for pool, queue in self.queues.items()}
+        dead_letters = {str(pool): queue.dead_letters.queue_url for pool, queue in self.queues.items()}
         return {
             Env.STAGE: self.config.stage,
             Env.JOB_TABLE: self.jobs.name,
             Env.ARTIFACTS_BUCKET: self.buckets.artifacts.bucket_name,
             Env.ALLOWED_PREFIXES: ",".join(self.prefixes),
             Env.QUEUES: Stack.of(scope).to_json_string(json.loads(json.dumps(queue_urls))),
+            Env.DEAD_LETTERS: Stack.of(scope).to_json_string(dead_letters),
             Env.UPLOADS_URI: self.buckets.data.s3_url_for_object(UPLOADS_PREFIX),
             Env.REFERENCE_POOL: self.config.reference_pool,
         }

@@ -54,6 +54,9 @@ class DataStack(BaseStack):
                 Parameter.DATA_BUCKET: system.buckets.data.bucket_name,
                 Parameter.ARTIFACTS_BUCKET: system.buckets.artifacts.bucket_name,
                 Parameter.QUEUES: self.to_json_string({p: q.urls for p, q in system.queues.items()}),
+                Parameter.DEAD_LETTERS: self.to_json_string(
+                    {pool: queue.dead_letters.queue_url for pool, queue in system.queues.items()}
+                ),
                 Parameter.ALLOWED_PREFIXES: ",".join(system.prefixes),
             },
         )

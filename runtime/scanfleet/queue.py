@@ -4,25 +4,22 @@ The job table has the facts; a message only says "look at this job". So a messag
 after the job has ended, and nothing is harmed.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from scanfleet.contract import QUEUE_MESSAGE_VERSION, Pool, Priority
-from scanfleet.errors import ConfigurationError, ScanfleetError, Unavailable, shorten
-from scanfleet.jobs import Job, is_job_id
+from scanfleet.contract import Pool, Priority
+from scanfleet.dead_letters import Burial, DeadLetterQueues
+from scanfleet.errors import ConfigurationError
+from scanfleet.jobs import Job
+from scanfleet.messages import UnreadableMessage, body_for, job_id_of
+from scanfleet.sqs import answering
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-
-class UnreadableMessage(ScanfleetError):
-    """A message that no version of this program has sent."""
+__all__ = ["Backlog", "JobQueues", "Message", "UnreadableMessage"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +33,7 @@ class Message:
 
     def job_id(self) -> str:
         """Return the job id that the message carries. Raises UnreadableMessage."""
-        try:
-            content = json.loads(self.body)
-        except ValueError as error:
-            raise UnreadableMessage(f"not JSON: {shorten(self.body)}") from error
-        if not isinstance(content, dict) or content.get("version") != QUEUE_MESSAGE_VERSION:
-            raise UnreadableMessage(f"version {QUEUE_MESSAGE_VERSION} expected: {shorten(self.body)}")
-        job_id = content.get("job_id")
-        if not isinstance(job_id, str) or not is_job_id(job_id):
-            raise UnreadableMessage(f"no job id: {shorten(self.body)}")
-        return job_id
+        return job_id_of(self.body)
 
 
 @dataclass(frozen=True)
@@ -57,19 +45,27 @@ class Backlog:
 
 
 class JobQueues:
-    """Sends to and receives from the queues of all pools."""
+    """Sends to and receives from the queues of all pools.
 
-    def __init__(self, client: "SQSClient", urls: Mapping[Pool, Mapping[Priority, str]]) -> None:
+    dead_letters: URLs of the pools' dead-letter queues; those who never bury a message need none.
+    """
+
+    def __init__(
+        self,
+        client: "SQSClient",
+        urls: Mapping[Pool, Mapping[Priority, str]],
+        dead_letters: Mapping[Pool, str] | None = None,
+    ) -> None:
         self._client = client
         self._urls = urls
+        self.dead_letters = DeadLetterQueues(client, dead_letters or {})
 
     def send(self, job: Job, *, delay: timedelta = timedelta()) -> None:
         """Send the job's id to its pool's queue, deliverable after `delay` (15 minutes at most)."""
-        body = json.dumps({"version": QUEUE_MESSAGE_VERSION, "job_id": job.job_id})
-        with _answering("send message"):
+        with answering("send message"):
             self._client.send_message(
                 QueueUrl=self._url(job.pool, job.priority),
-                MessageBody=body,
+                MessageBody=body_for(job.job_id),
                 DelaySeconds=int(delay.total_seconds()),
             )
 
@@ -78,7 +74,7 @@ class JobQueues:
     ) -> Message | None:
         """Return one message, waiting for it as long as `wait` (20 s at most), or None."""
         url = self._url(pool, priority)
-        with _answering("receive message"):
+        with answering("receive message"):
             answer = self._client.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=1,
@@ -93,7 +89,7 @@ class JobQueues:
 
     def extend(self, message: Message, *, visibility_seconds: int) -> None:
         """Keep the message invisible for this long from now; 0 makes it deliverable at once."""
-        with _answering("change message visibility"):
+        with answering("change message visibility"):
             self._client.change_message_visibility(
                 QueueUrl=message.queue_url,
                 ReceiptHandle=message.receipt,
@@ -102,14 +98,19 @@ class JobQueues:
 
     def delete(self, message: Message) -> None:
         """Delete the message for good."""
-        with _answering("delete message"):
+        with answering("delete message"):
             self._client.delete_message(QueueUrl=message.queue_url, ReceiptHandle=message.receipt)
+
+    def bury(self, message: Message, pool: Pool, burial: Burial) -> None:
+        """Move the message to the pool's dead-letter queue; a crash in between only makes two of it."""
+        self.dead_letters.put(pool, message.body, burial)
+        self.delete(message)
 
     def backlog(self, pool: Pool) -> Backlog:
         """Return how many messages wait and how many are with agents."""
         waiting = in_flight = 0
         for url in self._urls[pool].values():
-            with _answering("read queue attributes"):
+            with answering("read queue attributes"):
                 answer = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
             counts = answer.get("Attributes", {})
             waiting += int(counts.get("ApproximateNumberOfMessages", 0))
@@ -128,14 +129,3 @@ class JobQueues:
         except KeyError as error:
             known = ", ".join(f"{p}/{q}" for p, urls in self._urls.items() for q in urls)
             raise ConfigurationError(f"no queue for {pool}/{priority}; there are: {known}") from error
-
-
-@contextmanager
-def _answering(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        raise Unavailable(f"{what}: the queue answered {code}") from error
-    except BotoCoreError as error:
-        raise Unavailable(f"{what}: the queue did not answer: {error}") from error

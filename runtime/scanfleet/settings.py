@@ -29,6 +29,16 @@ ENV_PREFIX = "SCANFLEET_"
 QueueUrls = dict[Pool, dict[Priority, str]]
 
 
+def _parsed(value: object) -> object:
+    """Return what a JSON text holds. Not left to pydantic-settings: its errors do not say what was got."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+
+
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
@@ -46,8 +56,7 @@ class _JobSettings(_Settings):
     @field_validator("queues", mode="before")
     @classmethod
     def _decode(cls, value: object) -> object:
-        # Not left to pydantic-settings: its error for text that is no JSON does not say what was got.
-        return json.loads(value) if isinstance(value, str) else value
+        return _parsed(value)
 
 
 class SystemSettings(_JobSettings):
@@ -67,6 +76,22 @@ class SystemSettings(_JobSettings):
         default=None,
         description="Folder that holds Medit_AutoTest.exe. Unset: this machine does not run that program.",
     )
+
+    dead_letters: Annotated[dict[Pool, str], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON: pool -> URL of its dead-letter queue. Required for every pool that has queues.",
+    )
+
+    @field_validator("dead_letters", mode="before")
+    @classmethod
+    def _decode_dead_letters(cls, value: object) -> object:
+        return _parsed(value)
+
+    @model_validator(mode="after")
+    def _check_dead_letters(self) -> Self:
+        if lost := sorted(set(self.queues) - set(self.dead_letters)):
+            raise ValueError(f"SCANFLEET_DEAD_LETTERS has no queue of the pools {', '.join(lost)}")
+        return self
 
     @field_validator("allowed_prefixes", mode="before")
     @classmethod
@@ -147,7 +172,7 @@ class ApiSettings(SystemSettings):
     @field_validator("tenants", mode="before")
     @classmethod
     def _decode_tenants(cls, value: object) -> object:
-        return json.loads(value) if isinstance(value, str) else value
+        return _parsed(value)
 
     @model_validator(mode="after")
     def _check_tokens(self) -> Self:
@@ -272,7 +297,7 @@ class ControllerSettings(_JobSettings):
     @field_validator("fleets", "hourly_prices", mode="before")
     @classmethod
     def _decode_objects(cls, value: object) -> object:
-        return json.loads(value) if isinstance(value, str) else value
+        return _parsed(value)
 
     @model_validator(mode="after")
     def _check_queues(self) -> Self:

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from scanfleet.contract import ALL_ROUTES, METRIC_FACTS, Component, Dimension, Metric, metric_namespace
+from scanfleet.contract import (
+    ALL_ROUTES,
+    METRIC_FACTS,
+    Component,
+    Dimension,
+    Metric,
+    Pool,
+    metric_namespace,
+)
+from scanfleet.dead_letters import Burial
+from scanfleet.errors import shorten
 from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState
 
 log = logging.getLogger(__name__)
@@ -206,6 +216,19 @@ def record_request(facts: Mapping[str, Any], *, route: str | None, status: int, 
 
 def _ids(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"request_id": facts["request_id"], "status": facts["status"]}
+
+
+def record_dead_letter(pool: Pool, body: str, burial: Burial) -> None:
+    """Log that a message was moved to the pool's dead-letter queue, and why."""
+    counted = metrics({Metric.MESSAGES_DEAD_LETTERED: 1}, {Dimension.POOL: pool.value})
+    facts = {
+        "action": "message_dead_lettered",
+        "cause": burial.cause,
+        "reason": burial.reason,
+        "agent_id": burial.agent_id,
+        "body": shorten(body),
+    }
+    log.warning("message is a dead letter: %s", burial.reason, extra=facts | counted)
 
 
 def record_bytes(metric: Metric, job: Job, size_bytes: int) -> None:

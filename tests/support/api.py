@@ -180,10 +180,14 @@ def make_resources(clients: Clients) -> dict[str, Any]:
         }
         for pool in Pool
     }
+    dead_letters = {
+        pool: clients.sqs.create_queue(QueueName=f"{pool}-dead-letters")["QueueUrl"] for pool in Pool
+    }
     return {
         "job_table": "jobs",
         "artifacts_bucket": ARTIFACTS,
         "queues": urls,
+        "dead_letters": dead_letters,
         "allowed_prefixes": (f"s3://{DATA}/", "s3://no-such-bucket/"),
         "uploads_uri": f"s3://{DATA}/uploads/",
         "default_processor": "ply",

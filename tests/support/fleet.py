@@ -47,7 +47,11 @@ class TestFleet:
         self.queue_urls = queue_urls
         self.store = JobStore(clients.dynamodb, TABLE)
         self.leases = Leases(clients.dynamodb, TABLE, lease_seconds=FAST.lease.total_seconds())
-        self.queues = JobQueues(clients.sqs, queue_urls)
+        dead_letters = {
+            pool: clients.sqs.create_queue(QueueName=f"dead-{new_job_id()}")["QueueUrl"]
+            for pool in queue_urls
+        }
+        self.queues = JobQueues(clients.sqs, queue_urls, dead_letters)
         self.objects = ObjectStore(clients.s3)
         self.directory = AgentDirectory(clients.dynamodb, TABLE)
 

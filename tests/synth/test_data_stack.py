@@ -234,6 +234,7 @@ def test_the_parameters_are_what_the_runtimes_settings_read(local):
         job_table=local.parameter_text(Parameter.JOB_TABLE),
         artifacts_bucket=local.parameter_text(Parameter.ARTIFACTS_BUCKET),
         queues=json.loads(local.parameter_text(Parameter.QUEUES)),
+        dead_letters=json.loads(local.parameter_text(Parameter.DEAD_LETTERS)),
         allowed_prefixes=local.parameter_text(Parameter.ALLOWED_PREFIXES),
     )
 

@@ -98,6 +98,7 @@ def test_the_agent_finds_its_system_in_the_environment(dev_script):
         Env.ARTIFACTS_BUCKET,
         Env.ALLOWED_PREFIXES,
         Env.QUEUES,
+        Env.DEAD_LETTERS,
         Env.POOL,
         Env.FLEET,
     }

@@ -33,7 +33,7 @@ from scanfleet.agent.service_host import (
 )
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.clients import build_autoscaling_client, build_clients
-from scanfleet.contract import Component, Priority
+from scanfleet.contract import Component, Pool, Priority
 from scanfleet.errors import ConfigurationError
 from scanfleet.telemetry import configure_logging
 from tests.support.cloud import create_job_table
@@ -261,6 +261,7 @@ def machine(endpoint, tmp_path, monkeypatch):
                 "SCANFLEET_JOB_TABLE": fleet,
                 "SCANFLEET_ARTIFACTS_BUCKET": "artifacts",
                 "SCANFLEET_QUEUES": json.dumps({"linux-cpu": urls, "windows-gpu": urls}),
+                "SCANFLEET_DEAD_LETTERS": json.dumps(dict.fromkeys(Pool, "https://dead")),
                 "SCANFLEET_ALLOWED_PREFIXES": "s3://data/",
                 "SCANFLEET_POOL": "linux-cpu",
                 "SCANFLEET_SCRATCH": str(tmp_path / "scratch"),

@@ -50,6 +50,7 @@ def cloud() -> Iterator[dict[str, str]]:
             "SCANFLEET_JOB_TABLE": facts["job_table"],
             "SCANFLEET_ARTIFACTS_BUCKET": facts["artifacts_bucket"],
             "SCANFLEET_QUEUES": json.dumps(facts["queues"]),
+            "SCANFLEET_DEAD_LETTERS": json.dumps(facts["dead_letters"]),
             "SCANFLEET_ALLOWED_PREFIXES": facts["uploads_uri"],
             "SCANFLEET_UPLOADS_URI": facts["uploads_uri"],
             "SCANFLEET_DEFAULT_PROCESSOR": "reference",

@@ -26,6 +26,7 @@ def environment():
             "SCANFLEET_JOB_TABLE": facts["job_table"],
             "SCANFLEET_ARTIFACTS_BUCKET": facts["artifacts_bucket"],
             "SCANFLEET_QUEUES": json.dumps(facts["queues"]),
+            "SCANFLEET_DEAD_LETTERS": json.dumps(facts["dead_letters"]),
             "SCANFLEET_ALLOWED_PREFIXES": ",".join(facts["allowed_prefixes"]),
             "SCANFLEET_UPLOADS_URI": facts["uploads_uri"],
             "SCANFLEET_ALLOWED_HOSTS": "scans.example.org, api.example.org",

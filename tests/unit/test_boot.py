@@ -112,6 +112,7 @@ def environment_file(tmp_path, agent, imds, monkeypatch):
         Env.ARTIFACTS_BUCKET: "artifacts",
         Env.ALLOWED_PREFIXES: "s3://data/",
         Env.QUEUES: '{"windows-gpu":{"high":"https://high","normal":"https://normal"}}',
+        Env.DEAD_LETTERS: '{"windows-gpu":"https://dead"}',
         Env.POOL: "windows-gpu",
         Env.FLEET: FLEET,
         Env.SCRATCH: str(tmp_path / "scratch"),

@@ -54,7 +54,7 @@ def build_tools(
     transfer = Transfer(objects, clients.credentials)
     return Tools(
         leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
-        queues=JobQueues(clients.sqs, settings.queues),
+        queues=JobQueues(clients.sqs, settings.queues, settings.dead_letters),
         objects=objects,
         transfer=transfer,
         publication=Publication(objects, transfer, artifacts_bucket=settings.artifacts_bucket),

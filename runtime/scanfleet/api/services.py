@@ -39,7 +39,7 @@ def services_over(
     """Return the services that talk to AWS through these clients."""
     return Services(
         store=JobStore(clients.dynamodb, settings.job_table, clock=clock),
-        queues=JobQueues(clients.sqs, settings.queues),
+        queues=JobQueues(clients.sqs, settings.queues, settings.dead_letters),
         objects=ObjectStore(clients.s3),
         agents=AgentDirectory(clients.dynamodb, settings.job_table, clock=clock),
         processors=processors,

@@ -54,6 +54,8 @@ class DeployedSystem:
     artifacts_bucket: str
     queues: Mapping[Pool, Mapping[Priority, str]]
     """Pool -> priority -> queue URL."""
+    dead_letters: Mapping[Pool, str]
+    """Pool -> URL of its dead-letter queue."""
     allowed_prefixes: tuple[str, ...]
     """s3:// URIs, each ending in "/"."""
 
@@ -68,6 +70,7 @@ class DeployedSystem:
             Env.ARTIFACTS_BUCKET.value: self.artifacts_bucket,
             Env.ALLOWED_PREFIXES.value: ",".join(self.allowed_prefixes),
             Env.QUEUES.value: json.dumps(self.queues),
+            Env.DEAD_LETTERS.value: json.dumps(self.dead_letters),
             Env.UPLOADS_URI.value: f"s3://{self.data_bucket}/{UPLOADS_PREFIX}",
         }
 
@@ -161,6 +164,10 @@ def find_system(*, endpoint_url: str, stage: str = LOCAL_STAGE) -> DeployedSyste
         Pool(pool): {Priority(p): _at_endpoint(url, endpoint_url) for p, url in urls.items()}
         for pool, urls in json.loads(value[Parameter.QUEUES]).items()
     }
+    dead_letters = {
+        Pool(pool): _at_endpoint(url, endpoint_url)
+        for pool, url in json.loads(value[Parameter.DEAD_LETTERS]).items()
+    }
     return DeployedSystem(
         endpoint_url=endpoint_url,
         stage=stage,
@@ -168,6 +175,7 @@ def find_system(*, endpoint_url: str, stage: str = LOCAL_STAGE) -> DeployedSyste
         data_bucket=value[Parameter.DATA_BUCKET],
         artifacts_bucket=value[Parameter.ARTIFACTS_BUCKET],
         queues=queues,
+        dead_letters=dead_letters,
         allowed_prefixes=tuple(value[Parameter.ALLOWED_PREFIXES].split(",")),
     )
 
@@ -226,9 +234,9 @@ def _require_parts(system: DeployedSystem) -> None:
     """Ask each part for a sign of life: the emulator may have been killed before it wrote its state."""
     _client("dynamodb", system.endpoint_url).describe_table(TableName=system.job_table)
     sqs = _client("sqs", system.endpoint_url)
-    for urls in system.queues.values():
-        for url in urls.values():
-            sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    job_queues = [url for urls in system.queues.values() for url in urls.values()]
+    for url in (*job_queues, *system.dead_letters.values()):
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     s3 = _client("s3", system.endpoint_url)
     for bucket in (system.data_bucket, system.artifacts_bucket):
         s3.head_bucket(Bucket=bucket)

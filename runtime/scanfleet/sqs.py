@@ -1,0 +1,20 @@
+"""One rule for SQS's answers: whatever is no answer is Unavailable."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scanfleet.errors import Unavailable
+
+
+@contextmanager
+def answering(what: str) -> Iterator[None]:
+    """Turn refusals and silence into Unavailable."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        raise Unavailable(f"{what}: the queue answered {code}") from error
+    except BotoCoreError as error:
+        raise Unavailable(f"{what}: the queue did not answer: {error}") from error
