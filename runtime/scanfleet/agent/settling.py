@@ -4,22 +4,36 @@ Every write is conditional on the lease. The message goes last, because a crash 
 work: the message comes back, its reader finds the job ended or queued, and does what is due.
 """
 
+from scanfleet.agent.burial import put_away
+from collections.abc import Callable
+
 from scanfleet.errors import JobFailure
-from scanfleet.jobs import FailureClass, ResultSummary, retry_delay
+from scanfleet.jobs import FailureClass, Job, ResultSummary, retry_delay
 from scanfleet.leases import Lease, Leases
 from scanfleet.queue import JobQueues, Message
 
 
-class Settlement:
-    """Settles one delivery of one job. Each method raises LeaseLost when the job is no longer ours."""
+OnEnd = Callable[[Job, JobFailure | None], None]
+"""Hears how an attempt ended, with the job as its lease knew it; None: it succeeded."""
 
-    def __init__(self, leases: Leases, queues: JobQueues, message: Message) -> None:
+
+class Settlement:
+    """Settles one delivery of one job. Each method raises LeaseLost when the job is no longer ours.
+
+    on_end hears of every success and failure before anything is written, even if nothing can be.
+    """
+
+    def __init__(
+        self, leases: Leases, queues: JobQueues, message: Message, on_end: OnEnd | None = None
+    ) -> None:
         self._leases = leases
         self._queues = queues
         self._message = message
+        self._on_end: OnEnd = on_end or (lambda _job, _failure: None)
 
     def completed(self, lease: Lease, result: ResultSummary) -> None:
         """End the job as completed."""
+        self._on_end(lease.job, None)
         self._leases.complete(lease, result)
         self._queues.delete(self._message)
 
@@ -30,14 +44,15 @@ class Settlement:
 
     def failed(self, lease: Lease, error: JobFailure) -> None:
         """Retry the job as its failure class allows, or end it as failed."""
+        self._on_end(lease.job, error)
         failure = self._leases.failure(lease, error.failure_class, error.reason, error.exit_code)
         delay = retry_delay(lease.job, error.failure_class)
         if delay is None:
-            self._leases.fail(lease, failure)
-        else:
-            # A fresh message: its delay is the back-off, and its receive count starts again.
-            job = self._leases.requeue(lease, failure)
-            self._queues.send(job, delay=delay)
+            put_away(self._queues, self._message, self._leases.fail(lease, failure), agent_id=lease.agent_id)
+            return
+        # A fresh message: its delay is the back-off, and its receive count starts again.
+        job = self._leases.requeue(lease, failure)
+        self._queues.send(job, delay=delay)
         self._queues.delete(self._message)
 
     def handed_back(self, lease: Lease) -> None:
