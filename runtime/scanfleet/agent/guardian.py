@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +29,15 @@ assert sys.platform != "win32", "Windows has Job Objects instead"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 """Source: prctl(2)."""
-KILL_ROUND_SECONDS = 0.02
+KILL_ROUND_SECONDS = 0.01
 """Pause between rounds of killing; each round also reaps what the last one killed."""
+FREEZE_LOOKS = 500
+"""Looks for more processes before those that were found are killed: a bound, usually there are two."""
+NICENESS = 5
+"""Programs use every core for minutes; heartbeats, the health check and whoever ends them must not wait."""
+EASILY_KILLED = "500"
+"""Out of -1000..1000: when memory runs out, the kernel is to kill the program, not the agent beside it.
+Source: proc_pid_oom_score_adj(5)."""
 
 
 def control_process(option: int, value: int) -> None:
@@ -51,6 +59,7 @@ def start(argv: list[str]) -> int:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
+            step_back()
             os.execvp(argv[0], argv)  # noqa: S606 - there is no shell, which is the point
         except OSError as error:
             os.write(status_write, str(error.errno or 1).encode())
@@ -64,60 +73,113 @@ def start(argv: list[str]) -> int:
     return pid
 
 
-def descendants(root: int) -> list[int]:
-    """Return the process ids below `root`, parents before children, from /proc (empty without one)."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            # The name is in brackets and may hold anything; the parent's id is the second field after it.
-            fields = entry.read_text(errors="replace").rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found, frontier = [], [root]
-    while frontier:
-        frontier = [child for parent in frontier for child in children.get(parent, [])]
-        found += frontier
-    return found
+def step_back() -> None:
+    """Give this process less of the machine than the agent has, where the system has such a thing."""
+    with suppress(OSError):
+        os.nice(NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(EASILY_KILLED)
+
+
+class Tree:
+    """The processes below this one, stopped as they are found: what is stopped starts no others."""
+
+    def __init__(self) -> None:
+        self.pids: dict[int, None] = {}  # in the order of finding: parents before children
+        self._strangers: set[int] = set()
+
+    def freeze(self) -> None:
+        """Stop every process below this one (nothing without a /proc).
+
+        A process that forks and ends for ever has another id each time somebody looks. So whoever is found is
+        stopped at once, and only who is new is asked for its parent: a look takes less time than a fork.
+        """
+        for _ in range(FREEZE_LOOKS):
+            if not self._look():
+                return
+
+    def kill(self) -> None:
+        """Kill what was found. Children first: at its parent's end, a stopped process may be woken up.
+
+        Source: _exit(2), on process groups that become orphaned.
+        """
+        for pid in reversed(self.pids):
+            send(pid, signal.SIGKILL)
+
+    def _look(self) -> bool:
+        """Stop who is new; say whether another look may find more."""
+        found = False
+        for ended in reaped():  # or the list of the dead grows until a look is slower than a fork
+            self.pids.pop(ended, None)
+        listed = sorted(map(int, filter(str.isdigit, list_proc())))
+        seen = set(listed)
+        for pid in listed:
+            if pid in self.pids or pid in self._strangers:
+                continue
+            parent = parent_of(pid)
+            if parent == os.getpid() or parent in self.pids:
+                send(pid, signal.SIGSTOP)
+                self.pids[pid] = None
+                found = True
+            elif parent in self._strangers or (parent is not None and parent not in seen):
+                self._strangers.add(pid)  # also the first process, and those whose parents we may not see
+            else:
+                found = True  # it has gone, perhaps with children by now; or its parent comes later
+        return found
+
+
+def list_proc() -> list[str]:
+    """Return the names in /proc, or nothing without one."""
+    with suppress(OSError):
+        return os.listdir("/proc")  # noqa: PTH208 - as fast as it gets
+    return []
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the parent's id, or None when the process has gone. Source: proc_pid_stat(5)."""
+    with suppress(OSError, ValueError, IndexError), Path(f"/proc/{pid}/stat").open("rb", buffering=0) as file:
+        # The name is in brackets and may hold anything; the parent's id is the second field after it.
+        return int(file.read(4096).rpartition(b")")[2].split()[1])
+    return None
+
+
+def send(pid: int, number: int) -> None:
+    """Send the signal; a process that has gone needs none."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def kill_tree(program: int) -> None:
-    """Kill the program's group and every descendant of this process, and reap them all.
+    """Kill every process below this one, and reap them all; returns when none is left.
 
-    Each round stops parents before children, so that none can fork its way out, and then kills.
+    Without a /proc it is the program's process group alone.
     """
-    while True:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(program, signal.SIGKILL)
-        victims = descendants(os.getpid())
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in victims:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
-        if not reap_all():
-            return
-        select.select([], [], [], KILL_ROUND_SECONDS)
+    with suppress(ChildProcessError):  # which says that none is left
+        while True:
+            tree = Tree()
+            tree.freeze()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(program, signal.SIGKILL)
+            tree.kill()
+            select.select([], [], [], KILL_ROUND_SECONDS)
 
 
-def reap_all() -> bool:
-    """Reap every child that has ended; say whether any child is left."""
-    try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            continue
-    except ChildProcessError:
-        return False
-    return True
+def reaped() -> Iterator[int]:
+    """Reap every child that has ended, and yield its id. Raises ChildProcessError once no child is left."""
+    while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+        yield pid
 
 
 def reap_program(program: int) -> int | None:
     """Return the program's exit code if it has ended, reaping adopted orphans on the way."""
-    try:
+    with suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == program:
                 return os.waitstatus_to_exitcode(status)
             if pid == 0:
                 return None
-    except ChildProcessError:
-        return None
+    return None
 
 
 class Guardian:
