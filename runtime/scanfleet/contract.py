@@ -79,12 +79,20 @@ INDEX_PARTITION_KEYS: dict[TableIndex, TableKey] = {
 
 JOB_PARTITIONS = "JOB#"
 """Partitions of jobs begin with this: machines read and change these, and no idempotency keys."""
+TARGET_PARTITIONS = "TARGET#"
+"""Partitions of claims begin with this, followed by the target folder's URI: whose results belong there."""
 AGENTS_PARTITION = "AGENTS"
 """Partition of the agents' reports: the controller may read this one and no other."""
+HISTORY_PARTITIONS = "HISTORY#"
+"""Partitions of past runs' durations begin with this: agents learn from them how long is too long."""
+HISTORY_KEPT = timedelta(days=90)
+"""Past runs of a processor and input size stay this long after the last one."""
 IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)
 AGENT_REPORTS_KEPT = timedelta(hours=1)
 FINISHED_JOBS_KEPT = timedelta(days=90)
 """A finished job's record stays this long; its published results are the owner's and stay."""
+CLAIMS_KEPT = timedelta(days=120)
+"""A claim to a target folder stays this long after it was last confirmed: it outlives its job's record."""
 
 # --- Pools and queues --------------------------------------------------------------------------------------
 
@@ -113,6 +121,18 @@ QUEUE_MESSAGE_VERSION = 1
 HEARTBEAT_INTERVAL = timedelta(seconds=5)
 LEASE_DURATION = timedelta(seconds=25)
 VISIBILITY_TIMEOUT = timedelta(seconds=35)
+MESSAGE_REPLACED_AFTER = timedelta(hours=11)
+"""The heartbeat puts a fresh message in the place of one that it has kept invisible for this long: SQS allows
+12 h from the receive, whatever the extensions.
+Source: SQS developer guide, "Amazon SQS visibility timeout"."""
+TRANSFER_STALL = timedelta(minutes=5)
+"""A download, an upload or a publication that moves nothing for this long has come to a standstill. Its own
+retries of one request end earlier."""
+LOOK_STALL = timedelta(minutes=2)
+"""A running program's watch looks every second; without a look for this long the attempt's thread stands
+still."""
+STOP_ALLOWANCE = timedelta(minutes=1)
+"""An attempt that was asked to stop for want of progress settles within this, or is given up."""
 CANCEL_POLL_INTERVAL = timedelta(seconds=0.5)
 """How often a running job's agent looks for a cancel request: cancel has to land within 2 s."""
 
@@ -339,6 +359,7 @@ class Alarm(StrEnum):
     CONTROLLER_SILENT = "controller-silent"
     SWEEPER_SILENT = "sweeper-silent"
     ROLLOUT_FAILED = "rollout-failed"
+    RELEASE_FAILED = "release-failed"
     IMAGE_BUILD_FAILED = "image-build-failed"
     API_ERRORS = "api-errors"
     API_CRASHES = "api-crashes"
@@ -396,6 +417,9 @@ class Metric(StrEnum):
     """Seconds from an instance's launch to its agent's first ready answer; dimension Pool."""
     BOOT_FAILED = "BootFailed"
     """One per instance that user-data gave up; dimension Pool."""
+    RELEASE_FAILED = "ReleaseFailed"
+    """One per look at the active release after which a machine could not have it; dimension Pool. Machines that
+    wait for a first release to be activated do not count."""
     API_REQUEST_DURATION = "ApiRequestDuration"
     """Seconds from a request's arrival in the app to its answer; dimension Route. Lambda's cold start and the
     door's own time do not count."""
@@ -464,6 +488,7 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.STAGE_DURATION: ("Seconds", (Dimension.POOL, Dimension.STAGE)),
     Metric.BOOT_DURATION: ("Seconds", _POOL),
     Metric.BOOT_FAILED: ("Count", _POOL),
+    Metric.RELEASE_FAILED: ("Count", _POOL),
     Metric.API_REQUEST_DURATION: ("Seconds", (Dimension.ROUTE,)),
     Metric.API_SERVER_ERROR: ("Count", (Dimension.ROUTE,)),
     Metric.BACKLOG: ("Count", _POOL),

@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 PARALLEL = 8
 """Objects that travel at once."""
-_CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -159,17 +159,22 @@ class ReleaseStore:
                 f" another size in the bucket {self._bucket}: {named}; publish it once more"
             )
 
-    def open(self, file: ReleaseFile) -> Iterable[bytes]:
-        """Return the file's content in chunks. Raises NotFound when the object is gone."""
+    def open(self, file: ReleaseFile, *, start: int = 0) -> Iterable[bytes]:
+        """Return the file's content from byte `start` on, in chunks.
+
+        Raises NotFound when the object is gone, Conflict when it has no byte `start`.
+        """
+        extra = {"Range": f"bytes={start}-"} if start else {}
         try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=file.key)
+            answer = self._s3.get_object(Bucket=self._bucket, Key=file.key, **extra)  # type: ignore[arg-type]
         except ClientError as error:
+            where = f"s3://{self._bucket}/{file.key}, the file {file.path},"
             if _code(error) in {"NoSuchKey", "404"}:
-                raise NotFound(
-                    f"s3://{self._bucket}/{file.key}, the file {file.path}, is not there"
-                ) from error
+                raise NotFound(f"{where} is not there") from error
+            if _code(error) in {"InvalidRange", "416"}:
+                raise Conflict(f"{where} is shorter than {start} bytes") from error
             raise
-        return answer["Body"].iter_chunks(_CHUNK_BYTES)
+        return answer["Body"].iter_chunks(CHUNK_BYTES)
 
     def _missing(self, files: Iterable[ReleaseFile]) -> list[ReleaseFile]:
         """Return one file for each object that is not there with its size."""
