@@ -65,6 +65,12 @@ class FailureClass(StrEnum):
     """The machine or its agent went away, or handed the job back."""
 
 
+QUARANTINED_CLASSES = frozenset(
+    {FailureClass.CRASH, FailureClass.HANG, FailureClass.OUT_OF_MEMORY, FailureClass.LOST_MACHINE}
+)
+"""A job that uses up its retries in one of these may hurt machines: it fails and is quarantined."""
+
+
 @dataclass(frozen=True)
 class RetryRule:
     """How often a failure class is retried, and the wait before the first retry (doubled each time)."""
@@ -165,6 +171,8 @@ class Job(BaseModel):
     cancel_requested_at: float | None = None
     committed_attempt: int | None = None
     """Set once, by the attempt whose staged results are the job's results."""
+    published_at: float | None = None
+    """When the committed results were all in the target folder: from here on only cleaning up is left."""
 
     created_at: float
     queued_at: float

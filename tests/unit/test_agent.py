@@ -372,16 +372,6 @@ def test_a_program_may_not_write_the_manifest(fleet):
     assert fleet.published(failed) == {}
 
 
-def test_an_unreadable_message_is_left_for_the_dead_letter_queue(fleet):
-    url = fleet.queues._url(Pool.LINUX_CPU, Priority.NORMAL)
-    fleet.clients.sqs.send_message(QueueUrl=url, MessageBody="not json")
-    with fleet.agent():
-        fleet.await_state(fleet.submit(), COMPLETED)
-
-    counts = fleet.queues.backlog(Pool.LINUX_CPU)
-    assert counts.waiting + counts.in_flight == 1
-
-
 def test_slots_run_side_by_side_and_high_priority_goes_first(fleet):
     hold = fleet.folder / "go"
     with fleet.agent(slots=2):

@@ -4,14 +4,13 @@ Every write is conditional on the lease. The message goes last, because a crash 
 work: the message comes back, its reader finds the job ended or queued, and does what is due.
 """
 
-from scanfleet.agent.burial import put_away
 from collections.abc import Callable
 
+from scanfleet.agent.burial import put_away
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, Job, ResultSummary, retry_delay
 from scanfleet.leases import Lease, Leases
 from scanfleet.queue import JobQueues, Message
-
 
 OnEnd = Callable[[Job, JobFailure | None], None]
 """Hears how an attempt ended, with the job as its lease knew it; None: it succeeded."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from scanfleet.agent.attempt import Attempt, Tools
+from scanfleet.agent.burial import bury, put_away
 from scanfleet.agent.readiness import Readiness
 from scanfleet.agent.reporting import Reporter
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool, Priority
+from scanfleet.dead_letters import Cause
 from scanfleet.errors import ScanfleetError, Unavailable
 from scanfleet.leases import HeldElsewhere, NothingToDo
 from scanfleet.queue import Message, UnreadableMessage
@@ -265,13 +267,15 @@ class Worker:
         try:
             job_id = message.job_id()
         except UnreadableMessage as error:
-            # Left alone: after its last delivery SQS moves it to the dead-letter queue, where people look.
-            log.error("unreadable message: %s", error, extra={"action": "message_unreadable"})
+            self._bury(message, Cause.UNREADABLE, str(error))
             return
         taken = self._tools.leases.take(job_id, self._agent_id)
         match taken:
-            case NothingToDo():
-                self._tools.queues.delete(message)
+            case NothingToDo(job):
+                if job is None:
+                    self._bury(message, Cause.NO_SUCH_JOB, f"no such job: {job_id}")
+                else:
+                    put_away(self._tools.queues, message, job, agent_id=self._agent_id)
             case HeldElsewhere(job):
                 log.info("job is held elsewhere", extra={"action": "job_held_elsewhere", "job_id": job_id})
                 # A fresh message instead of this one: a message that met the lease of a long job too often
@@ -284,6 +288,9 @@ class Worker:
                     self._running[stop] = job_id
                 self._reporter.wake()
                 Attempt(self._tools, lease, message, stop).run()
+
+    def _bury(self, message: Message, cause: Cause, reason: str) -> None:
+        bury(self._tools.queues, message, self._pool, cause=cause, reason=reason, agent_id=self._agent_id)
 
     def _await_drained(self) -> None:
         """Wait until nothing runs or the drain's grace is over; a shorter drain may come meanwhile."""
