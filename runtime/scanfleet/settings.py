@@ -306,6 +306,12 @@ class ControllerSettings(_JobSettings):
         return self
 
 
+class SweeperSettings(_JobSettings):
+    """The sweeper."""
+
+    artifacts_bucket: str = Field(description="Bucket whose staging area is swept. Required.")
+
+
 class ClientSettings(_Settings):
     """The command line and the Python client."""
 

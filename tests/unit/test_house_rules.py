@@ -15,6 +15,7 @@ ENTRIES = (
     "api/main.py",
     "api/lambda_entry.py",
     "controller/entry.py",
+    "sweeper/entry.py",
     "local/",
     "cli_release.py",
     "releases_fetch.py",
