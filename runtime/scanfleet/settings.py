@@ -184,6 +184,15 @@ class ApiSettings(SystemSettings):
         return self
 
 
+class WatchdogStage(BaseModel):
+    """Budgets of one stage of a program; unset: the general ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    idle_seconds: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0)
+
+
 class AgentSettings(SystemSettings):
     """The agent on one machine."""
 
@@ -223,6 +232,29 @@ class AgentSettings(SystemSettings):
     time_limit_seconds: int = Field(
         default=3600, ge=1, description="A program may run this long when its job sets no limit."
     )
+    watchdog_startup_seconds: float = Field(
+        default=180, gt=0, description="A program that has done nothing since its start is ended after this."
+    )
+    watchdog_idle_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="A program that stands still, by every signal, is ended after this.",
+    )
+    watchdog_finish_seconds: float = Field(
+        default=60, gt=0, description="The same for a program that has reported 100 %."
+    )
+    watchdog_stage_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="A stage may take this long, whatever the program does. Unset: what past runs teach.",
+    )
+    watchdog_stages: Annotated[dict[str, WatchdogStage], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON: stage -> {"idle_seconds", "seconds"}: budgets of single stages.',
+    )
+    watchdog_learns: bool = Field(
+        default=True, description="Past runs on inputs of like size shorten the limits of total and stages."
+    )
     stop_grace_seconds: float = Field(
         default=5.0, ge=0, description="Time between asking a program to stop and killing its whole tree."
     )
@@ -246,6 +278,11 @@ class AgentSettings(SystemSettings):
         le=20,
         description="An idle agent's poll waits this long; a stopping agent waits for its last poll.",
     )
+
+    @field_validator("watchdog_stages", mode="before")
+    @classmethod
+    def _decode_stages(cls, value: object) -> object:
+        return _parsed(value)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

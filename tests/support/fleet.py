@@ -13,7 +13,7 @@ from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.transfer import Transfer
-from scanfleet.agent.watchdog import Watchdog
+from scanfleet.agent.watch import TimeLimit
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
@@ -90,7 +90,7 @@ class TestFleet:
             allowed_prefixes=AllowedPrefixes((f"s3://{DATA}/",)),
             artifacts_bucket=ARTIFACTS,
             pulse=Pulse(self.leases, self.queues, FAST),
-            new_watch=lambda run: Watchdog(total=timedelta(seconds=run.job.time_limit_seconds or 60)),
+            new_watch=lambda run: TimeLimit(timedelta(seconds=run.job.time_limit_seconds or 60)),
         )
 
     @contextmanager

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from scanfleet.agent.attempt import NewWatch, Run, Tools
+from scanfleet.agent.attempt import Tools
 from scanfleet.agent.fleet_member import FleetMember
 from scanfleet.agent.instance import Instance, InstanceMetadata
 from scanfleet.agent.lease import HeartbeatRules, Pulse
@@ -21,13 +21,14 @@ from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.status import StatusServer
 from scanfleet.agent.transfer import Transfer
-from scanfleet.agent.watchdog import Watchdog
+from scanfleet.agent.watches import Watches
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import Clients, build_autoscaling_client, build_clients, build_heartbeat_clients
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
+from scanfleet.history import RunHistory
 from scanfleet.leases import Leases
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
@@ -64,17 +65,8 @@ def build_tools(
         allowed_prefixes=AllowedPrefixes(settings.allowed_prefixes),
         artifacts_bucket=settings.artifacts_bucket,
         pulse=build_pulse(settings),
-        new_watch=build_watch(settings),
+        new_watch=Watches(settings, objects, RunHistory(clients.dynamodb, settings.job_table)),
     )
-
-
-def build_watch(settings: AgentSettings) -> NewWatch:
-    """Return what makes the watch of a run."""
-
-    def new_watch(run: Run) -> Watchdog:
-        return Watchdog(total=timedelta(seconds=run.job.time_limit_seconds or settings.time_limit_seconds))
-
-    return new_watch
 
 
 def build_pulse(settings: AgentSettings) -> Pulse:

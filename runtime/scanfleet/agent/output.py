@@ -32,6 +32,7 @@ class ProgramLog:
         self._file = path.open("wb")
         self._left = max_bytes
         self._last: deque[bytes] = deque(maxlen=LAST_LINES)
+        self._printed_bytes = 0
         self._lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
@@ -50,6 +51,17 @@ class ProgramLog:
                 # A full disk must not stop the reader: the program would block on its pipe for ever.
                 self._left = 0
                 log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
+
+    @property
+    def printed_bytes(self) -> int:
+        """Return how many bytes the program has printed, lines that have not ended included."""
+        with self._lock:
+            return self._printed_bytes
+
+    def count(self, printed_bytes: int) -> None:
+        """Take note of bytes that were read, before anybody knows of lines."""
+        with self._lock:
+            self._printed_bytes += printed_bytes
 
     def last_lines(self) -> tuple[str, ...]:
         """Return what the program printed last, oldest first: LAST_LINES lines at most."""
@@ -129,7 +141,12 @@ def pump(pipe: IO[bytes], program_log: ProgramLog, on_line: Callable[[str], None
     Invalid UTF-8 becomes replacement characters; carriage returns end lines too, as progress bars use them.
     """
     rest = b""
-    while block := pipe.read(READ_BYTES):
+    is_inside_line_end = False  # a block may end between a carriage return and its newline
+    while block := _read(pipe):
+        program_log.count(len(block))
+        if is_inside_line_end:
+            block = block.removeprefix(b"\n")
+        is_inside_line_end = block.endswith(b"\r")
         *lines, rest = (rest + block).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         while len(rest) > MAX_LINE_BYTES:
             lines.append(rest[:MAX_LINE_BYTES])
@@ -138,6 +155,15 @@ def pump(pipe: IO[bytes], program_log: ProgramLog, on_line: Callable[[str], None
             _take(line, program_log, on_line)
     if rest:
         _take(rest, program_log, on_line)
+
+
+def _read(pipe: IO[bytes]) -> bytes:
+    try:
+        return pipe.read(READ_BYTES)
+    except (OSError, ValueError) as error:
+        # Closed by us: a process that cannot be killed holds the other end, and nobody waits for it.
+        log.warning("pipe given up", extra={"action": "pipe_given_up", "error": str(error)})
+        return b""
 
 
 def _take(line: bytes, program_log: ProgramLog, on_line: Callable[[str], None]) -> None:

@@ -1,0 +1,127 @@
+"""NVIDIA's GPUs through NVML: how busy a program's processes keep them, and their state for evidence.
+
+NVML's rules as used here, from its API reference guide: a process has a utilisation sample only if it used
+the device in the last sample period; without any sample the answer is NOT_FOUND; what a device or driver mode
+cannot tell is NOT_SUPPORTED. In a container the process lists may be empty while processes run.
+"""
+
+import importlib
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Gpus:
+    """This machine's GPUs. Asked about, not changed. nvml: the module `pynvml`, initialised."""
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self._devices = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        self._seen_until = [0] * len(self._devices)
+        self._xids: list[int] = []
+        self._events = self._listen()
+
+    def percent(self, pids: Collection[int]) -> float | None:
+        """Return how busy these processes keep the busiest GPU; None when no GPU answers.
+
+        Where NVML cannot tell processes apart, the device's whole utilisation counts: rather a neighbour's
+        work taken for this program's than this program's work overlooked.
+        """
+        answers = [self._percent_of(index, frozenset(pids)) for index in range(len(self._devices))]
+        return max((answer for answer in answers if answer is not None), default=None)
+
+    def state(self) -> dict[str, Any]:
+        """Return what can be said of driver and devices. What a device does not tell is None."""
+        nvml = self._nvml
+        self._collect_xids()
+        devices = [
+            {
+                "name": _text(self._ask("nvmlDeviceGetName", device)),
+                "uuid": _text(self._ask("nvmlDeviceGetUUID", device)),
+                "utilisation_percent": _field(self._ask("nvmlDeviceGetUtilizationRates", device), "gpu"),
+                "memory_used_bytes": _field(self._ask("nvmlDeviceGetMemoryInfo", device), "used"),
+                "memory_total_bytes": _field(self._ask("nvmlDeviceGetMemoryInfo", device), "total"),
+                "temperature_celsius": self._ask(
+                    "nvmlDeviceGetTemperature", device, nvml.NVML_TEMPERATURE_GPU
+                ),
+                "processes": [
+                    {"pid": process.pid, "memory_bytes": process.usedGpuMemory}
+                    for process in self._processes(device)
+                ],
+            }
+            for device in self._devices
+        ]
+        driver = _text(self._ask("nvmlSystemGetDriverVersion"))
+        return {"driver": driver, "devices": devices, "xids": list(self._xids)}
+
+    def _percent_of(self, index: int, pids: frozenset[int]) -> float | None:
+        device = self._devices[index]
+        whole = _field(self._ask("nvmlDeviceGetUtilizationRates", device), "gpu")
+        samples = list(self._samples(index))
+        ours = [sample.smUtil for sample in samples if sample.pid in pids]
+        if ours:
+            return float(max(ours))
+        here = {process.pid for process in self._processes(device)}
+        if here and not here & pids:
+            return 0.0  # somebody else's device
+        if here - pids and samples:
+            return 0.0  # others explain what the device does
+        # A kernel that runs longer than NVML samples leaves no sample of its process.
+        return None if whole is None else float(whole)
+
+    def _samples(self, index: int) -> Iterator[Any]:
+        found = self._ask("nvmlDeviceGetProcessUtilization", self._devices[index], self._seen_until[index])
+        for sample in found or ():
+            self._seen_until[index] = max(self._seen_until[index], sample.timeStamp)
+            yield sample
+
+    def _processes(self, device: Any) -> list[Any]:
+        """Return processes that compute or draw on the device, each once."""
+        found: dict[int, Any] = {}
+        for kind in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
+            found |= {process.pid: process for process in self._ask(kind, device) or ()}
+        return list(found.values())
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """Return NVML's answer; None when it has none."""
+        try:
+            return getattr(self._nvml, name)(*arguments)
+        except self._nvml.NVMLError:
+            return None
+
+    def _listen(self) -> Any:
+        """Return an event set that collects the devices' critical errors (Xid); None where there is none."""
+        with suppress(self._nvml.NVMLError):
+            events = self._nvml.nvmlEventSetCreate()
+            for device in self._devices:
+                self._nvml.nvmlDeviceRegisterEvents(device, self._nvml.nvmlEventTypeXidCriticalError, events)
+            return events
+        return None
+
+    def _collect_xids(self) -> None:
+        with suppress(self._nvml.NVMLError):  # a time-out: no more events
+            while self._events is not None and len(self._xids) < 100:
+                self._xids.append(int(self._nvml.nvmlEventSetWait(self._events, 0).eventData))
+
+
+def open_gpus(module: str = "pynvml") -> Gpus | None:
+    """Return the machine's GPUs; None without a GPU, a driver or its library."""
+    nvml = importlib.import_module(module)
+    try:
+        nvml.nvmlInit()
+        gpus = Gpus(nvml)
+    except nvml.NVMLError as error:
+        log.debug("no GPU: %s", error, extra={"action": "gpu_absent"})
+        return None
+    return gpus
+
+
+def _text(value: Any) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _field(value: Any, name: str) -> Any:
+    return None if value is None else getattr(value, name)
