@@ -4,106 +4,28 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 
-from scanfleet.agent.output import MAX_LINE_BYTES, MAX_STAGES, ProgramLog, ProgressBoard
+from scanfleet.agent.output import MAX_LINE_BYTES, MAX_STAGES, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
-from scanfleet.agent.stopping import StopReason, StopRequest
-from scanfleet.agent.watch import Watch
-from scanfleet.agent.watchdog import Watchdog
+from scanfleet.agent.stopping import StopReason
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
 from scanfleet.processors.base import Invocation, Progress
+from tests.support.program_run import ProgramRun, is_gone, wait_for, wait_until_gone
 from tests.support.scripted_program import ScriptedProcessor
-
-GENEROUS = timedelta(seconds=60)
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="the guardian is POSIX; Windows has Job Objects"
 )
 
 
-class Run:
-    """One run of a Python script under the runner."""
-
-    def __init__(self, folder: Path, *, grace: float = 5.0) -> None:
-        self.folder = folder
-        self.log = ProgramLog(folder / "program.log")
-        self.board = ProgressBoard(time.monotonic)
-        self.stop = StopRequest()
-        self.runner = Runner(grace=timedelta(seconds=grace))
-
-    def script(self, source: str, *, time_limit: timedelta = GENEROUS) -> None:
-        invocation = Invocation(argv=(sys.executable, "-c", source), cwd=self.folder)
-        self.invoke(invocation, time_limit=time_limit)
-
-    def invoke(
-        self, invocation: Invocation, *, time_limit: timedelta = GENEROUS, watch: Watch | None = None
-    ) -> None:
-        try:
-            self.runner.run(
-                invocation,
-                processor=ScriptedProcessor(),
-                program_log=self.log,
-                board=self.board,
-                stop=self.stop,
-                watch=watch or Watchdog(total=time_limit),
-            )
-        finally:
-            self.log.close()
-
-    def in_thread(self, source: str) -> tuple[threading.Thread, list[Exception]]:
-        errors: list[Exception] = []
-
-        def target() -> None:
-            try:
-                self.script(source)
-            except (JobFailure, ProgramStopped) as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=target)
-        thread.start()
-        return thread, errors
-
-    @property
-    def output(self) -> str:
-        return self.log.path.read_text()
-
-
 @pytest.fixture
 def run(tmp_path):
-    return Run(tmp_path)
-
-
-def wait_for(path: Path, *, seconds: float = 20) -> str:
-    """Return the file's text once a child process has written it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if path.exists() and (text := path.read_text()):
-            return text
-        time.sleep(0.01)
-    raise AssertionError(f"{path} was not written within {seconds} s")
-
-
-def is_gone(pid: int) -> bool:
-    """Say whether the process has ended; one that only its parent has yet to reap has ended."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while not is_gone(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still alive"
-        time.sleep(0.01)
+    return ProgramRun(tmp_path)
 
 
 def test_a_program_that_succeeds_leaves_its_output_and_progress(run):
@@ -168,7 +90,7 @@ def test_a_stop_request_lets_an_obedient_program_end_by_itself(run):
 
 
 def test_a_program_that_ignores_the_stop_request_is_killed_after_the_grace(tmp_path):
-    run = Run(tmp_path, grace=0.1)
+    run = ProgramRun(tmp_path, grace=0.1)
     stubborn = (
         "import os, pathlib, signal, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -200,7 +122,7 @@ def test_a_process_that_the_program_left_behind_is_killed_and_does_not_hold_the_
 
 
 def test_a_lost_lease_kills_the_whole_tree_without_grace(tmp_path):
-    run = Run(tmp_path, grace=600)
+    run = ProgramRun(tmp_path, grace=600)
     thread, errors = run.in_thread(
         "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SPAWN_DETACHED + "child.wait()"
     )
@@ -249,7 +171,7 @@ def test_odd_bytes_become_text(run):
 
 def test_progress_never_goes_back_and_stages_are_timed(tmp_path):
     now = [0.0]
-    run = Run(tmp_path)
+    run = ProgramRun(tmp_path)
     run.board = ProgressBoard(lambda: now[0])
     processor = ScriptedProcessor()
 

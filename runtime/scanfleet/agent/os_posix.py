@@ -17,6 +17,8 @@ from scanfleet.processors.base import Invocation
 
 log = logging.getLogger(__name__)
 
+START_SECONDS = 60.0
+"""A program on a disk that does not answer never starts, and nobody watches it yet."""
 CLOSE_SECONDS = 10.0
 """A process that is stuck in the kernel (a driver, a dead mount) cannot be killed; its job must go on."""
 GUARDIAN_SCRIPT = str(Path(guardian.__file__))
@@ -76,11 +78,17 @@ class PosixProgram:
             handle.close()
 
     def _await_start(self) -> int:
-        word, _, rest = self._lines.readline().strip().partition(" ")
-        if word == "started":
-            return int(rest)
-        self.close()
-        raise OSError(rest or "the guardian ended before it started the program")
+        self._control.settimeout(START_SECONDS)
+        try:
+            word, _, rest = self._lines.readline().strip().partition(" ")
+        except OSError as error:
+            self.close()
+            raise OSError(f"it did not start within {START_SECONDS:.0f} s") from error
+        if word != "started":
+            self.close()
+            raise OSError(rest or "the guardian ended before it started the program")
+        self._control.settimeout(None)
+        return int(rest)
 
     def _tell(self, message: bytes) -> None:
         with self._sending, suppress(OSError):  # it has ended already
@@ -103,7 +111,7 @@ def start_program(invocation: Invocation) -> PosixProgram:
             # Unbuffered: the readers take large blocks themselves.
             bufsize=0,
         )
-    except OSError:
+    except (OSError, ValueError):
         ours.close()
         raise
     finally:

@@ -52,7 +52,7 @@ class Runner:
         """
         try:
             program = (self.start or starter())(invocation)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the command line
             raise JobFailure(
                 FailureClass.PROGRAM_ERROR, f"{invocation.argv[0]} could not be started: {error}"
             ) from error
