@@ -19,6 +19,7 @@ from scanfleet.agent.log_files import log_files
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
+from scanfleet.agent.stale_workspaces import removing_stale_workspaces
 from scanfleet.agent.status import StatusServer
 from scanfleet.agent.transfer import Transfer
 from scanfleet.agent.watches import Watches
@@ -187,7 +188,7 @@ def serve(
             log.info("agent serves %s", settings.pool, extra=facts)
             if on_serving is not None:
                 on_serving()
-            with membership(settings, place, worker):
+            with removing_stale_workspaces(scratch, settings.pool), membership(settings, place, worker):
                 worker.run()
         finally:
             status.stop()

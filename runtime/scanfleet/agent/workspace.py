@@ -3,13 +3,16 @@
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from scanfleet.errors import ConfigurationError
+from scanfleet.jobs import is_job_id
 from scanfleet.processors.base import AttemptFolders
 
 log = logging.getLogger(__name__)
@@ -18,11 +21,23 @@ OWNER_FILE = "agent.pid"
 LOG_NAME = "program.log"
 
 
+@dataclass(frozen=True)
+class StaleWorkspace:
+    """The folder of an attempt that no longer runs."""
+
+    job_id: str
+    attempt: int
+    root: Path
+
+
 class Scratch:
     """The scratch folder of one agent, which is its alone: what another life left there is removed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self._lock = threading.Lock()
+        self._live: set[Path] = set()
+        """The folders of attempts that run, and of those whose folders are being removed."""
 
     def claim(self) -> None:
         """Make the folder this process's and empty it.
@@ -55,14 +70,45 @@ class Scratch:
         root = self.folder / job_id / str(attempt)
         folders = AttemptFolders(root / "input", root / "work", root / "output")
         try:
-            for folder in (folders.input, folders.work, folders.output):
-                folder.mkdir(parents=True)
+            with self._lock:
+                self._live.add(root)
+                for folder in (folders.input, folders.work, folders.output):
+                    folder.mkdir(parents=True)
             yield Workspace(root, folders)
         finally:
             # This attempt's folder only: after a lost lease, the job's next attempt may run here already.
             _remove(root)
-            with suppress(OSError):
-                root.parent.rmdir()
+            with self._lock:
+                self._live.discard(root)
+                _remove_if_empty(root.parent)
+
+    def remove_stale(self) -> list[StaleWorkspace]:
+        """Remove the folders of attempts that no longer run; return those that are gone now.
+
+        An attempt's folder stays when a file in it could not be removed at its end, as on Windows one that
+        is open. What still cannot be removed stays, for the next look. Numbers of attempts never come twice,
+        so a folder that is not live never will be.
+        """
+        return [stale for stale in self._stale() if self._remove_stale(stale)]
+
+    def _stale(self) -> list[StaleWorkspace]:
+        with self._lock:
+            found = [
+                StaleWorkspace(job.name, int(attempt.name), attempt)
+                for job in _folders(self.folder)
+                if is_job_id(job.name)
+                for attempt in _folders(job)
+                if attempt.name.isascii() and attempt.name.isdigit()
+            ]
+            return [stale for stale in found if stale.root not in self._live]
+
+    def _remove_stale(self, stale: StaleWorkspace) -> bool:
+        shutil.rmtree(stale.root, ignore_errors=True)  # its attempt has told what could not be removed
+        if stale.root.exists():
+            return False
+        with self._lock:
+            _remove_if_empty(stale.root.parent)
+        return True
 
 
 class Workspace:
@@ -88,8 +134,21 @@ def _living_owner(file: Path) -> int | None:
         return None
 
 
+def _folders(parent: Path) -> list[Path]:
+    """Return the folders in a folder; links count as files, and a folder that has gone as empty."""
+    try:
+        return [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()]
+    except FileNotFoundError:
+        return []
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def _remove(path: Path) -> None:
-    """Remove a file or a folder; what cannot be removed is logged, and removed at the next start."""
+    """Remove a file or a folder; what cannot be removed is logged, and tried again later."""
 
     def keep(_function: object, name: str, error: BaseException) -> None:
         log.error("cannot remove %s", name, extra={"action": "workspace_not_removed", "error": str(error)})
