@@ -94,8 +94,9 @@ class ApiFunction(Construct):
     def _let_keep_jobs(self, role: Role) -> None:
         table = self._system.jobs.table
         indexes = [f"{table.table_arn}/index/{index}" for index in TableIndex]
-        actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"]
-        allow(role, "KeepJobs", actions, [table.table_arn])
+        # ConditionCheckItem: a target folder passes to a job only while its old holder is as it was seen.
+        keeping = ["GetItem", "PutItem", "UpdateItem", "ConditionCheckItem", "Query"]
+        allow(role, "KeepJobs", [f"dynamodb:{action}" for action in keeping], [table.table_arn])
         allow(role, "FindJobs", ["dynamodb:Query"], indexes)
         queues = [queue.queue_arn for pool in self._system.queues.values() for queue in pool.queues.values()]
         allow(role, "QueueJobs", ["sqs:SendMessage", "sqs:GetQueueAttributes"], queues)

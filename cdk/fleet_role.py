@@ -18,6 +18,7 @@ from scanfleet.contract import (
     RELEASE_OBJECTS_PREFIX,
     RELEASES_PREFIX,
     STAGING_PREFIX,
+    TARGET_PARTITIONS,
     Component,
     Parameter,
     Pool,
@@ -78,7 +79,9 @@ class AgentRole(Construct):
             ["dynamodb:GetItem", "dynamodb:UpdateItem"],
             [table],
             conditions={
-                "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{JOB_PARTITIONS}*"]},
+                "ForAllValues:StringLike": {
+                    "dynamodb:LeadingKeys": [f"{JOB_PARTITIONS}*", f"{TARGET_PARTITIONS}*"]
+                },
                 "Null": some,
             },
         )

@@ -68,6 +68,10 @@ def submit(
     tag: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag on the job; may be repeated.")
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace the results that a completed job of yours has in TARGET."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
     url: UrlOption = None,
     as_json: JsonOption = False,
@@ -86,6 +90,7 @@ def submit(
                 time_limit=time_limit,
                 tags=tags,
                 idempotency_key=idempotency_key,
+                replace_results=replace,
                 on_progress=on_progress,
             )
         if wait or handle.download_to is not None:

@@ -113,6 +113,7 @@ class Scanfleet:
         time_limit: timedelta | None = None,
         tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        replace_results: bool = False,
         on_progress: OnProgress | None = None,
     ) -> JobHandle:
         """Submit a job over a folder of scans; return its handle at once.
@@ -123,6 +124,7 @@ class Scanfleet:
         processor, settings, priority, time_limit, tags: left out, the service's defaults hold.
         idempotency_key: submitting twice with the same key gives the same job. With a local source "the
         same" means the same names and content, which are read once for it.
+        replace_results: a completed job of yours has the target folder; replace its results.
         """
         if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
             raise InvalidRequest.of(
@@ -148,6 +150,7 @@ class Scanfleet:
             "priority": priority,
             "time_limit_seconds": None if time_limit is None else round(time_limit.total_seconds()),
             "tags": dict(tags or {}),
+            "replace_results": replace_results or None,
         }
         accepted = self._api.post(
             "/jobs",

@@ -67,6 +67,7 @@ class JobInfo(Answer):
     cancel_requested: bool = False
     timestamps: Timestamps = Timestamps()
     failure: Failure | None = Field(default=None, description="The last one, also of retried attempts.")
+    quarantined: datetime | None = Field(default=None, description="When it failed as a danger to machines.")
     settings: dict[str, Any] = Field(default_factory=dict)
     time_limit_seconds: int | None = None
     durations_seconds: dict[str, float] = Field(default_factory=dict)
@@ -74,6 +75,8 @@ class JobInfo(Answer):
     eta_seconds: Any = None
     failures: tuple[Failure, ...] = ()
     result: JobResult | None = None
+    replaces: str | None = None
+    superseded_by: str | None = None
     why_waiting: str | None = None
 
     @property

@@ -32,8 +32,12 @@ class Env(StrEnum):
     TENANTS = "SCANFLEET_TENANTS"
     JWT_ISSUER = "SCANFLEET_JWT_ISSUER"
     JWT_AUDIENCE = "SCANFLEET_JWT_AUDIENCE"
+    MEDIT_RELEASES = "SCANFLEET_MEDIT_RELEASES"
+    RELEASE_BUCKET = "SCANFLEET_RELEASE_BUCKET"
     # The agent on an instance.
+    NEEDS_GPU = "SCANFLEET_NEEDS_GPU"
     SLOTS = "SCANFLEET_SLOTS"
+    IDLE_MINUTES = "SCANFLEET_IDLE_MINUTES"
     SCRATCH = "SCANFLEET_SCRATCH"
     LOG_FOLDER = "SCANFLEET_LOG_FOLDER"
     STATUS_HOST = "SCANFLEET_STATUS_HOST"
@@ -154,6 +158,9 @@ MAX_ATTEMPTS = 4
 """Attempts of one job at most, whatever the failures were; lost machines do not count (MAX_LOST_MACHINES)."""
 MAX_LOST_MACHINES = 10
 """Free retries for lost machines: a job that kills every machine it meets must stop some time."""
+OTHER_MACHINE_WAIT = timedelta(minutes=1)
+"""A job whose last failure may be this machine's fault is left to the other machines of its pool this long,
+while any of them takes jobs."""
 
 # --- The fleet's timing ------------------------------------------------------------------------------------
 # A test keeps the order: agent ready < launch hook, drain grace < terminate hook.
@@ -404,6 +411,9 @@ class Metric(StrEnum):
     MESSAGES_DEAD_LETTERED = "MessagesDeadLettered"
     """One per message that an agent moved to the dead-letter queue; dimension Pool. Those that SQS moved
     after their last delivery do not count."""
+    BREAKER_OPENED = "BreakerOpened"
+    """One per machine that stops taking jobs because several different ones failed there in a row; dimension
+    Pool. What it is found to be afterwards (guilty or innocent) is in the agent's log."""
     BYTES_DOWNLOADED = "BytesDownloaded"
     """Input bytes per attempt; dimension Pool."""
     BYTES_PUBLISHED = "BytesPublished"
@@ -482,6 +492,7 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.JOB_FINISHED: ("Count", (Dimension.POOL, Dimension.STATE)),
     Metric.JOB_RETRIED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),
     Metric.MESSAGES_DEAD_LETTERED: ("Count", _POOL),
+    Metric.BREAKER_OPENED: ("Count", _POOL),
     Metric.BYTES_DOWNLOADED: ("Bytes", _POOL),
     Metric.BYTES_PUBLISHED: ("Bytes", _POOL),
     Metric.JOB_FAILED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),

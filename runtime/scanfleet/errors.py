@@ -5,6 +5,7 @@ ScanfleetError
 |-- NotFound             there is no such job (or it is somebody else's)
 |-- Conflict             the job's state does not allow this
 |-- ConfigurationError   do not start; an operator has to change a setting
+|-- TargetLost           the results cannot go where they should; end the job
 |-- LeaseLost            stop working on the job at once; another owner has it
 |-- JobFailure           the attempt failed; its class decides about a retry
 |-- CancelRequested      the owner cancelled; stop the program and settle
@@ -60,6 +61,10 @@ class NotFound(ScanfleetError):
 
 class Conflict(ScanfleetError):
     """The present state does not allow the call."""
+
+
+class TargetLost(ScanfleetError):
+    """The job's target folder has become another job's."""
 
 
 class ConfigurationError(ScanfleetError):

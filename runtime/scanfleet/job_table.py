@@ -9,15 +9,16 @@ What owners do to jobs is in store.py, what agents do in leases.py.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scanfleet import contract
 from scanfleet.contract import TableKey
-from scanfleet.dynamo import answering
+from scanfleet.dynamo import TransactionRefused, answering, transact
 from scanfleet.errors import Conflict, NotFound
-from scanfleet.jobs import Failure, FailureClass, Job, JobState, utc
+from scanfleet.jobs import QUARANTINED_CLASSES, Failure, FailureClass, Job, JobState, utc
 from scanfleet.store_items import attribute, job_from_item, job_key, update_arguments
+from scanfleet.target_claims import TargetClaims
 from scanfleet.telemetry import Transition, record_transition
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class JobTable:
         self._client = client
         self._name = table
         self._clock = clock
+        self._claims = TargetClaims(client, table, clock=clock, read=self.get)
 
     def get(self, job_id: str) -> Job:
         """Return the job as last written. Raises NotFound."""
@@ -70,6 +72,13 @@ class JobTable:
             TableKey.EXPIRES_AT: int(now + contract.FINISHED_JOBS_KEPT.total_seconds()),
         }
 
+    def _failing(self, job: Job, failures: tuple[Failure, ...]) -> dict[str, Any]:
+        """Return the end as failed; a job that may hurt machines is quarantined with the same write."""
+        changes = {**self._ending(job, JobState.FAILED), "failures": dump(failures)}
+        if failures and failures[-1].failure_class in QUARANTINED_CLASSES:
+            changes["quarantined_at"] = changes["finished_at"]
+        return changes
+
     def _waiting(self, job: Job, now: float) -> dict[str, Any]:
         return {
             **self._entering(job, JobState.QUEUED, now),
@@ -95,7 +104,12 @@ class JobTable:
     # --- Conditional writes ---------------------------------------------------------------------------------
 
     def _end_unowned(self, job: Job, state: JobState, failures: tuple[Failure, ...]) -> Job:
-        return self._update_unowned(job, {**self._ending(job, state), "failures": dump(failures)})
+        changes = (
+            self._failing(job, failures)
+            if state is JobState.FAILED
+            else {**self._ending(job, state), "failures": dump(failures)}
+        )
+        return self._update_unowned(job, changes)
 
     def _update_unowned(self, job: Job, changes: Mapping[str, Any]) -> Job:
         """Update a job that nobody holds, if it still is as it was read. Raises Conflict."""
@@ -123,25 +137,46 @@ class JobTable:
         names: Mapping[str, str],
     ) -> Job:
         """Write the changes if the condition holds, and tell of a change of state. Raises Conflict."""
-        arguments = update_arguments(changes)
-        arguments["ExpressionAttributeNames"] |= names
-        arguments["ExpressionAttributeValues"] |= values
+        write = self._write(before, changes, condition, values, names)
         try:
             with answering("update job"):
-                updated = self._client.update_item(
-                    TableName=self._name,
-                    Key=job_key(before.job_id),
-                    ConditionExpression=condition,
-                    ReturnValues="ALL_NEW",
-                    **arguments,
-                )
+                updated = self._client.update_item(**write, ReturnValues="ALL_NEW")
         except self._client.exceptions.ConditionalCheckFailedException as error:
             raise Conflict(f"job {before.job_id} is in another state") from error
         job = job_from_item(updated["Attributes"])
         if TableKey.STATE in changes:
-            seconds = job.state_changed_at - before.state_changed_at
-            self._on_transition(Transition(job, before.state, max(0.0, seconds)))
+            self._tell(before, job)
         return job
+
+    def _update_together(self, before: Job, write: Mapping[str, Any], others: Sequence[Any]) -> None:
+        """Make `write`, of this job's record, and the others, all or none.
+
+        Raises Conflict when the record's condition does not hold, TransactionRefused when another's does not.
+        """
+        try:
+            transact(self._client, "update job", [{"Update": write}, *others])
+        except TransactionRefused as refused:
+            if 0 in refused.failed:
+                raise Conflict(f"job {before.job_id} is in another state") from refused
+            raise
+
+    def _write(
+        self,
+        before: Job,
+        changes: Mapping[str, Any],
+        condition: str,
+        values: Mapping[str, Any],
+        names: Mapping[str, str],
+    ) -> dict[str, Any]:
+        arguments = update_arguments(changes)
+        arguments["ExpressionAttributeNames"] |= names
+        arguments["ExpressionAttributeValues"] |= values
+        key = {"TableName": self._name, "Key": job_key(before.job_id)}
+        return {**key, "ConditionExpression": condition, **arguments}
+
+    def _tell(self, before: Job, after: Job) -> None:
+        seconds = after.state_changed_at - before.state_changed_at
+        self._on_transition(Transition(after, before.state, max(0.0, seconds)))
 
 
 def dump(failures: tuple[Failure, ...]) -> list[dict[str, Any]]:

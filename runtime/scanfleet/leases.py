@@ -5,15 +5,17 @@ whole protection against zombies; no clock is compared when an owner writes, onl
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
 from scanfleet import contract
 from scanfleet.contract import TableKey
-from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound
+from scanfleet.dynamo import TransactionRefused
+from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound, TargetLost
 from scanfleet.job_table import JobTable, dump, placeholders, values_of
 from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState, ResultSummary, retry_delay
 from scanfleet.store_items import attribute
@@ -21,6 +23,10 @@ from scanfleet.telemetry import Transition, record_transition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+
+CLAIM_AT = 1
+"""Where the claim stands among the writes of a commit."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,23 @@ class Leases(JobTable):
         """Make this attempt's staged results the job's results, once and for ever.
 
         From here on nobody runs the program again: whoever holds the lease publishes these results. A cancel
-        request and a commit exclude each other. Raises LeaseLost, or CancelRequested when that came first.
+        request and a commit exclude each other. The target folder must be the job's still; a job whose
+        results this one replaces is marked in the same moment.
+
+        Raises LeaseLost, CancelRequested when that came first, TargetLost when the folder is another's.
         """
         condition = "attribute_not_exists(committed_attempt) AND attribute_not_exists(cancel_requested_at)"
+        changes = {"committed_attempt": lease.attempt}
+        claim, *marks = self._claims.confirming(lease.job)
         try:
-            return self._update_leased(lease, {"committed_attempt": lease.attempt}, condition)
+            try:
+                self._update_leased_together(lease, changes, condition, [claim, *marks])
+            except TransactionRefused as refused:
+                if CLAIM_AT in refused.failed:
+                    raise TargetLost(f"{lease.job.target_uri} has become another job's folder") from refused
+                # The replaced job's record is gone, which is not ours to mourn.
+                self._update_leased_together(lease, changes, condition, [claim])
+            return replace(lease, job=lease.job.model_copy(update=changes))
         except LeaseLost:
             job = self.get(lease.job.job_id)
             is_ours = (job.attempt, job.agent_id) == (lease.attempt, lease.agent_id)
@@ -146,6 +164,10 @@ class Leases(JobTable):
                 return Lease(job, lease.agent_id, lease.attempt)
             raise
 
+    def published(self, lease: Lease) -> Lease:
+        """Note that the committed results are in the target folder, all of them. Raises LeaseLost."""
+        return self._update_leased(lease, {"published_at": self._clock()})
+
     def complete(self, lease: Lease, result: ResultSummary) -> Job:
         """End the job as completed. Raises LeaseLost."""
         changes = {**self._ending(lease.job, JobState.COMPLETED), "result": result.model_dump(mode="json")}
@@ -153,10 +175,7 @@ class Leases(JobTable):
 
     def fail(self, lease: Lease, failure: Failure) -> Job:
         """End the job as failed. Raises LeaseLost."""
-        failures = dump((*lease.job.failures, failure))
-        return self._update_leased(
-            lease, {**self._ending(lease.job, JobState.FAILED), "failures": failures}
-        ).job
+        return self._update_leased(lease, self._failing(lease.job, (*lease.job.failures, failure))).job
 
     def cancel(self, lease: Lease) -> Job:
         """End the job as cancelled. Raises LeaseLost."""
@@ -175,17 +194,25 @@ class Leases(JobTable):
         """Return the failure record of this attempt, stamped with the store's clock."""
         return self._failure(lease.job, failure_class, reason, exit_code)
 
-    def _update_leased(self, lease: Lease, changes: Mapping[str, Any], condition: str = "") -> Lease:
-        fencing = f"#attempt = :fence AND agent_id = :agent AND #state IN ({placeholders(LEASED_STATES)})"
-        values = {
-            ":fence": attribute(lease.attempt),
-            ":agent": attribute(lease.agent_id),
-            **values_of(LEASED_STATES),
-        }
-        names = {"#attempt": "attempt", "#state": TableKey.STATE}
-        full = f"{fencing} AND {condition}" if condition else fencing
+    def _update_leased(self, lease: Lease, changes: Mapping[str, Any]) -> Lease:
+        condition, values, names = _fencing(lease)
+        with self._telling_lease_lost(lease):
+            job = self._update(lease.job, changes, condition, values, names)
+        return replace(lease, job=job)
+
+    def _update_leased_together(
+        self, lease: Lease, changes: Mapping[str, Any], condition: str, others: Sequence[Any]
+    ) -> None:
+        fencing, values, names = _fencing(lease)
+        write = self._write(lease.job, changes, f"{fencing} AND {condition}", values, names)
+        with self._telling_lease_lost(lease):
+            self._update_together(lease.job, write, others)
+
+    @contextmanager
+    def _telling_lease_lost(self, lease: Lease) -> Iterator[None]:
+        """Turn a fencing condition that did not hold into what it means for the holder."""
         try:
-            job = self._update(lease.job, changes, full, values, names)
+            yield
         except Conflict as conflict:
             now_held = self.get(lease.job.job_id)
             is_ours = now_held.attempt == lease.attempt and now_held.agent_id == lease.agent_id
@@ -194,4 +221,14 @@ class Leases(JobTable):
             raise LeaseLost(
                 f"job {lease.job.job_id}: attempt {lease.attempt} no longer holds the lease"
             ) from conflict
-        return Lease(job, lease.agent_id, lease.attempt)
+
+
+def _fencing(lease: Lease) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Return the condition that the lease is still ours, its values and its names."""
+    condition = f"#attempt = :fence AND agent_id = :agent AND #state IN ({placeholders(LEASED_STATES)})"
+    values = {
+        ":fence": attribute(lease.attempt),
+        ":agent": attribute(lease.agent_id),
+        **values_of(LEASED_STATES),
+    }
+    return condition, values, {"#attempt": "attempt", "#state": TableKey.STATE}

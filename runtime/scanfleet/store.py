@@ -9,16 +9,19 @@ from typing import Any
 
 from scanfleet import contract
 from scanfleet.contract import INDEX_PARTITION_KEYS, Pool, TableIndex, TableKey
-from scanfleet.dynamo import answering
+from scanfleet.dynamo import TransactionRefused, answering, transact
 from scanfleet.errors import Conflict, Unavailable
 from scanfleet.job_table import JobTable, placeholders, values_of
 from scanfleet.jobs import ACTIVE_STATES, LEASED_STATES, Job, JobState
 from scanfleet.store_items import ACTIVE, attribute, idempotency_key, item_from_job, job_from_item
+from scanfleet.target_claims import TargetTaken
 from scanfleet.telemetry import Transition
 
 log = logging.getLogger(__name__)
 
 QUERY_PAGE = 100
+CLAIM_TRIES = 4
+"""A target folder's claim may pass to another job between our look and our write; then look again."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +62,45 @@ class Page:
 class JobStore(JobTable):
     """The jobs as owners and operators see them."""
 
-    def create(self, job: Job, *, idempotency: str | None = None, fingerprint: str = "") -> Job:
+    def create(
+        self, job: Job, *, idempotency: str | None = None, fingerprint: str = "", replace: bool = False
+    ) -> Job:
         """Write a new job and return it, or the job that the same idempotency key made before.
 
-        Raises Conflict when the key was used for a different request (`fingerprint` differs).
+        The job gets its target folder with it. replace: also from a completed job of the same owner, whose
+        results its own then replace. Raises Conflict when the key was used for a different request
+        (`fingerprint` differs), TargetTaken when another job has the folder.
         """
-        puts: list[Any] = [self._put_new(item_from_job(job))]
-        if idempotency is not None:
-            expires = int(self._clock() + contract.IDEMPOTENCY_KEYS_KEPT.total_seconds())
-            marker = {
-                **idempotency_key(job.owner, idempotency),
-                # Not called job_id: the marker must stay out of the indexes, which all sort by job_id.
-                "record_id": attribute(job.job_id),
-                "fingerprint": attribute(fingerprint),
-                TableKey.EXPIRES_AT: attribute(expires),
-            }
-            puts.append(self._put_new(marker))
-        try:
-            with answering("create job"):
-                self._client.transact_write_items(TransactItems=puts)
-        except self._client.exceptions.TransactionCanceledException as error:
-            if idempotency is None:
-                raise Unavailable("create job: the job table is busy; send the request again") from error
-            return self._existing(job.owner, idempotency, fingerprint)
-        self._on_transition(Transition(job, None, 0.0))
-        return job
+        for _ in range(CLAIM_TRIES):
+            try:
+                taking = self._claims.taking(job, replace=replace)
+            except TargetTaken:
+                if idempotency and (existing := self.created_before(job.owner, idempotency, fingerprint)):
+                    return existing  # by the same request, sent twice at once
+                raise
+            job = job.model_copy(update={"replaces": taking.replaces})
+            writes = [self._put_new(item_from_job(job)), *taking.writes]
+            if idempotency is not None:
+                writes.append(self._put_new(self._marker(job, idempotency, fingerprint)))
+            try:
+                transact(self._client, "create job", writes)
+            except TransactionRefused as refused:
+                if idempotency is not None and len(writes) - 1 in refused.failed:
+                    return self._existing(job.owner, idempotency, fingerprint)
+                continue
+            self._on_transition(Transition(job, None, 0.0))
+            return job
+        raise Unavailable("create job: the target folder is passing to another job; send the request again")
+
+    def _marker(self, job: Job, idempotency: str, fingerprint: str) -> dict[str, Any]:
+        expires = int(self._clock() + contract.IDEMPOTENCY_KEYS_KEPT.total_seconds())
+        return {
+            **idempotency_key(job.owner, idempotency),
+            # Not called job_id: the marker must stay out of the indexes, which all sort by job_id.
+            "record_id": attribute(job.job_id),
+            "fingerprint": attribute(fingerprint),
+            TableKey.EXPIRES_AT: attribute(expires),
+        }
 
     def created_before(self, owner: str, idempotency: str, fingerprint: str) -> Job | None:
         """Return the job that this idempotency key made, or None.
@@ -122,6 +139,7 @@ class JobStore(JobTable):
     def retry(self, job: Job) -> Job:
         """Put a failed or cancelled job back into the queue; its earlier failures no longer count.
 
+        It takes its target folder again, which may have become another job's: then TargetTaken is raised.
         Raises Conflict when the job is in any other state.
         """
         states = (JobState.FAILED, JobState.CANCELLED)
@@ -130,13 +148,25 @@ class JobStore(JobTable):
             "cancel_requested_at": None,
             "enqueued_at": None,
             "finished_at": None,
+            "quarantined_at": None,
             TableKey.EXPIRES_AT: None,
             TableKey.ACTIVE: ACTIVE,
             "failures_forgiven": len(job.failures),
         }
         condition = f"#state IN ({placeholders(states)}) AND #attempt = :seen_attempt"
         values = {**values_of(states), ":seen_attempt": attribute(job.attempt)}
-        return self._update(job, changes, condition, values, {"#attempt": "attempt"})
+        for _ in range(CLAIM_TRIES):
+            taking = self._claims.taking(job, replace=job.replaces is not None)
+            changes["replaces"] = taking.replaces
+            write = self._write(job, changes, condition, values, {"#attempt": "attempt"})
+            try:
+                self._update_together(job, write, taking.writes)
+            except TransactionRefused:
+                continue
+            again = self.get(job.job_id)
+            self._tell(job, again)
+            return again
+        raise Unavailable("retry job: the target folder is passing to another job; send the request again")
 
     def mark_enqueued(self, job: Job) -> Job:
         """Write that the job's message was sent just now, if the job still is where it was read.

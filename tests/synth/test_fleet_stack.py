@@ -358,7 +358,8 @@ def test_of_the_job_table_machines_create_and_delete_their_reports_only(fleet):
         assert limits == {"dynamodb:LeadingKeys": [contract.AGENTS_PARTITION]}
     for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
         limits = by_action[action].conditions["ForAllValues:StringLike"]
-        assert limits == {"dynamodb:LeadingKeys": [f"{contract.JOB_PARTITIONS}*"]}
+        readable = [f"{contract.JOB_PARTITIONS}*", f"{contract.TARGET_PARTITIONS}*"]
+        assert limits == {"dynamodb:LeadingKeys": readable}
 
 
 def test_machines_delete_nothing_but_what_they_staged(fleet):

@@ -7,7 +7,7 @@ import pytest
 
 from scanfleet.contract import MAX_BODY_BYTES, Pool
 from scanfleet.errors import Unavailable
-from scanfleet.jobs import JobState
+from scanfleet.jobs import JobState, ResultSummary, new_job_id
 from tests.support.api import DATA, as_owner, running_api, served_with
 
 SOURCE, TARGET = "Source Folder Path", "Target Folder Path"
@@ -36,7 +36,7 @@ def api():
 @pytest.fixture
 def good(api):
     """A body of POST /process that is accepted."""
-    return {SOURCE: f"s3://{DATA}/good/", TARGET: f"s3://{DATA}/good-out/"}
+    return {SOURCE: f"s3://{DATA}/good/", TARGET: f"s3://{DATA}/good-out/{new_job_id()}/"}
 
 
 def problem(answer, status):
@@ -104,6 +104,57 @@ def test_a_body_with_a_byte_order_mark_is_read(api, good):
     assert answer.status_code == 202
 
 
+# --- One job per target folder ----------------------------------------------------------------------------
+
+
+def test_a_second_job_with_the_same_target_is_a_conflict_that_names_the_first(api, good):
+    first = api.http.post("/process", json=good).json()["job_id"]
+
+    answer = api.http.post("/process", json=good)
+
+    assert first in problem(answer, 409)["detail"]
+
+
+def test_another_owners_job_is_not_named_to_those_who_may_not_see_it(api, good):
+    first = api.http.post("/process", json=good).json()["job_id"]
+
+    answer = api.http.post("/process", json=good, headers=as_owner("bob"))
+
+    assert "another job's" in problem(answer, 409)["detail"]
+    assert first not in answer.text
+    assert '"ann"' not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/process", "/jobs"])
+def test_completed_results_are_replaced_when_their_owner_asks_for_it(api, good, path):
+    jobs = {"source": good[SOURCE], "target": good[TARGET]}
+    body = good if path == "/process" else jobs
+    first = api.http.post(path, json=body).json()["job_id"]
+    lease = api.take(first)
+    api.leases.complete(api.leases.commit(lease), ResultSummary(attempt=1, files=0, size_bytes=0))
+    assert "replace_results" in problem(api.http.post(path, json=body), 409)["detail"]
+
+    if path == "/process":
+        answer = api.http.post("/process?replace=true", json=body)
+    else:
+        answer = api.http.post("/jobs", json=body | {"replace_results": True})
+
+    second = answer.json()["job_id"]
+    api.leases.commit(api.take(second))
+    assert api.http.get(f"/job/{second}").json()["replaces"] == first
+    assert api.http.get(f"/job/{first}").json()["superseded_by"] == second
+
+
+def test_a_retry_is_refused_while_another_job_has_the_target(api, good):
+    first = api.http.post("/process", json=good).json()["job_id"]
+    api.http.post(f"/job/{first}/cancel")
+    second = api.http.post("/process", json=good).json()["job_id"]
+
+    answer = api.http.post(f"/job/{first}/retry")
+
+    assert second in problem(answer, 409)["detail"]
+
+
 # --- Idempotency -------------------------------------------------------------------------------------------
 
 
@@ -132,7 +183,8 @@ def test_two_owners_may_use_the_same_key(api, good):
     headers = {"Idempotency-Key": "shared"}
 
     mine = api.http.post("/process", json=good, headers=headers)
-    theirs = api.http.post("/process", json=good, headers=headers | as_owner("bob"))
+    bobs = good | {TARGET: good[TARGET] + "bob/"}
+    theirs = api.http.post("/process", json=bobs, headers=headers | as_owner("bob"))
 
     assert theirs.status_code == 202
     assert theirs.json()["job_id"] != mine.json()["job_id"]

@@ -65,13 +65,14 @@ def leases(dynamodb, clock, transitions):
 @pytest.fixture
 def new_job(clock):
     def make(**facts) -> Job:
+        job_id = facts.get("job_id") or new_job_id()
         defaults = {
-            "job_id": new_job_id(),
+            "job_id": job_id,
             "owner": "ann",
             "processor": "reference",
             "pool": Pool.LINUX_CPU,
             "source_uri": "s3://data/in/",
-            "target_uri": "s3://data/out/",
+            "target_uri": f"s3://data/out/{job_id}/",
             "created_at": clock.now,
             "queued_at": clock.now,
             "state_changed_at": clock.now,

@@ -50,6 +50,9 @@ class JobSummary(BaseModel):
     )
     timestamps: Timestamps
     failure: Failure | None = Field(description="The last failure, also of attempts that are retried.")
+    quarantined: datetime | None = Field(
+        description="When the job failed for good in a way that may hurt machines; it is a dead letter."
+    )
 
 
 class ManifestPage(BaseModel):
@@ -81,6 +84,8 @@ class JobDetail(JobSummary):
     eta_seconds: float | None = Field(default=None, description="null: there is no prediction.")
     failures: tuple[Failure, ...] = Field(description="Each attempt's failure, oldest first.")
     result: Result | None
+    replaces: str | None = Field(description="The completed job whose results this one was to replace.")
+    superseded_by: str | None = Field(description="The job that has replaced this one's results.")
     why_waiting: str | None = Field(description="For queued jobs: what it waits for.")
 
 
@@ -171,6 +176,7 @@ def summary_fields(job: Job) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested_at is not None,
         "timestamps": _timestamps(job),
         "failure": job.failure,
+        "quarantined": None if job.quarantined_at is None else utc(job.quarantined_at),
     }
 
 

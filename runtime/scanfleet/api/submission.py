@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from scanfleet.api.identity import Caller, CallerDep
 from scanfleet.api.places import Places
@@ -18,11 +18,19 @@ from scanfleet.api.queueing import enqueue
 from scanfleet.api.services import Services, ServicesDep, SettingsDep
 from scanfleet.api.validation import nearest, shown
 from scanfleet.contract import Priority
-from scanfleet.errors import FieldError, InvalidRequest, NotFound, ScanfleetError, Unavailable
+from scanfleet.errors import (
+    Conflict,
+    FieldError,
+    InvalidRequest,
+    NotFound,
+    ScanfleetError,
+    Unavailable,
+)
 from scanfleet.jobs import Job, JobState, new_job_id
 from scanfleet.objects import S3Uri
 from scanfleet.processors.base import Processor
 from scanfleet.settings import ApiSettings
+from scanfleet.target_claims import TargetTaken
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +66,10 @@ class JobRequest(BaseModel):
         default_factory=dict,
         description="Up to 20 of the owner's own labels: keys of 1 to 64 letters, digits and _./@-, "
         "values of up to 256 characters.",
+    )
+    replace_results: StrictBool = Field(
+        default=False,
+        description="Replace the results that a completed job of yours has in the target folder.",
     )
 
 
@@ -146,9 +158,15 @@ class Submitter:
         and the same key finishes what was begun).
         """
         job = self._check(request, names)
-        created = self._services.store.create(
-            job, idempotency=idempotency, fingerprint=fingerprint(raw, kind=kind)
-        )
+        try:
+            created = self._services.store.create(
+                job,
+                idempotency=idempotency,
+                fingerprint=fingerprint(raw, kind=kind),
+                replace=request.replace_results,
+            )
+        except TargetTaken as taken:
+            raise target_conflict(taken, self._caller) from taken
         if created.job_id != job.job_id:
             return self._queue_again(created)
         self._queue_new(created, may_come_again=idempotency is not None)
@@ -268,6 +286,11 @@ class Submitter:
 
 
 SubmitterDep = Annotated[Submitter, Depends(Submitter)]
+
+
+def target_conflict(taken: TargetTaken, caller: Caller) -> Conflict:
+    """Return the conflict as this caller may know it: another owner's job stays unnamed."""
+    return Conflict(taken.told() if caller.may_see(taken.holder.owner) else str(taken))
 
 
 def fingerprint(raw: Mapping[str, Any], *, kind: str) -> str:

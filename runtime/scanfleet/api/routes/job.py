@@ -3,16 +3,19 @@
 from fastapi import APIRouter
 
 from scanfleet import contract
+from scanfleet.api.identity import CallerDep
 from scanfleet.api.lookup import JobDep
 from scanfleet.api.problems import documented
 from scanfleet.api.queueing import enqueue
 from scanfleet.api.schemas import JobDetail, ManifestPage, Result, durations_so_far, summary_fields
 from scanfleet.api.services import Services, ServicesDep, SettingsDep
+from scanfleet.api.submission import target_conflict
 from scanfleet.api.waiting import why_waiting
 from scanfleet.errors import Conflict, NotFound
 from scanfleet.jobs import Job, JobState, Manifest, PublishedFile
 from scanfleet.objects import S3Uri
 from scanfleet.settings import ApiSettings
+from scanfleet.target_claims import TargetTaken
 
 router = APIRouter(prefix="/job/{job_id}", tags=["jobs"])
 
@@ -40,13 +43,16 @@ def cancel_job(job: JobDep, services: ServicesDep, settings: SettingsDep) -> Job
 
 
 @router.post("/retry", status_code=202, responses=documented(404, 409), summary="Retry a job")
-def retry_job(job: JobDep, services: ServicesDep, settings: SettingsDep) -> JobDetail:
+def retry_job(job: JobDep, services: ServicesDep, settings: SettingsDep, caller: CallerDep) -> JobDetail:
     """Put a failed or cancelled job back into the queue; its earlier failures no longer count.
 
     A job that is queued already only gets another message: that repairs a lost one and ends a wait between
     attempts.
     """
-    again = job if job.state is JobState.QUEUED else _requeued(job, services)
+    try:
+        again = job if job.state is JobState.QUEUED else _requeued(job, services)
+    except TargetTaken as taken:
+        raise target_conflict(taken, caller) from taken
     enqueue(again, services)
     return _detail(again, services, settings)
 
@@ -67,6 +73,8 @@ def _cancelled(job: Job, services: Services) -> Job:
 def _requeued(job: Job, services: Services) -> Job:
     try:
         return services.store.retry(job)
+    except TargetTaken:
+        raise
     except Conflict as conflict:
         now = services.store.get(job.job_id)
         if now.state is JobState.QUEUED:
@@ -85,6 +93,8 @@ def _detail(job: Job, services: Services, settings: ApiSettings) -> JobDetail:
         stage_seconds=job.stage_seconds,
         failures=job.failures,
         result=_result(job, services, settings),
+        replaces=job.replaces,
+        superseded_by=job.superseded_by,
         why_waiting=why_waiting(job, services) if job.state is JobState.QUEUED else None,
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from scanfleet.api.body import JsonObject
 from scanfleet.api.openapi import json_body, process_schema
@@ -61,17 +61,24 @@ SUBMIT_RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="Submit a job of the default processor",
 )
 def process(
-    body: JsonObject, submitter: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
+    body: JsonObject,
+    submitter: SubmitterDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    replace: Annotated[
+        bool, Query(description="Replace the results that a completed job of yours has in the target folder.")
+    ] = False,
 ) -> Started:
     """Take the processor's settings at the top level, beside the two folders.
 
     The body must be JSON; multipart requests are refused.
     """
-    accepted = submitter.replay(body, "process", idempotency_key)
+    kind = "process?replace=true" if replace else "process"
+    accepted = submitter.replay(body, kind, idempotency_key)
     if accepted is None:
-        accepted = submitter.submit(
-            _job_request(body), body, kind="process", idempotency=idempotency_key, names=NAMES
-        )
+        request = _job_request(body, replace=replace)
+        accepted = submitter.submit(request, body, kind=kind, idempotency=idempotency_key, names=NAMES)
     return started(accepted, response)
 
 
@@ -82,7 +89,7 @@ def started(accepted: Accepted, response: Response) -> Started:
     return Started(job_id=accepted.job.job_id)
 
 
-def _job_request(body: Mapping[str, Any]) -> JobRequest:
+def _job_request(body: Mapping[str, Any], *, replace: bool) -> JobRequest:
     """Return the general form of the request. Raises InvalidRequest for the two folders."""
     folders: dict[str, str] = {}
     errors: list[FieldError] = []
@@ -97,7 +104,12 @@ def _job_request(body: Mapping[str, Any]) -> JobRequest:
     if errors:
         raise InvalidRequest(errors)
     settings = {key: value for key, value in body.items() if key not in folders}
-    return JobRequest(source=folders[SOURCE_KEY], target=folders[TARGET_KEY], settings=settings)
+    return JobRequest(
+        source=folders[SOURCE_KEY],
+        target=folders[TARGET_KEY],
+        settings=settings,
+        replace_results=replace,
+    )
 
 
 def _misspelled(key: str, body: Mapping[str, Any]) -> str:
