@@ -26,8 +26,9 @@ class AgentReport(BaseModel):
     """What an agent says of itself every few seconds. Times are epoch seconds.
 
     is_stopping: it drains: its jobs may go on, new ones it does not take.
-    is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by, or a
-        check of the machine fails.
+    is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by.
+    is_suspended: it takes no jobs for now, or one to prove itself: a check of the machine fails, too many jobs
+        have failed on it, or EC2 has advised against it.
     instance_id, instance_type, ami_id: of the EC2 instance that it runs on; empty elsewhere.
     release: the version that its next program is started from; empty for programs without releases.
     """
@@ -43,6 +44,7 @@ class AgentReport(BaseModel):
     seen_at: float
     is_stopping: bool = False
     is_on_hold: bool = False
+    is_suspended: bool = False
     instance_id: str = ""
     instance_type: str = ""
     ami_id: str = ""

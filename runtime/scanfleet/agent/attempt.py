@@ -12,7 +12,7 @@ from scanfleet.agent.log_shipping import LogShipper
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import ProgramStopped, Runner
-from scanfleet.agent.settling import Settlement
+from scanfleet.agent.settling import OnEnd, Settlement
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent.transfer import Transfer, TransferStopped
 from scanfleet.agent.watch import Watch
@@ -67,17 +67,22 @@ NewWatch = Callable[[Run], Watch]
 class Attempt:
     """Works on one leased job. `run` returns when the job is settled or lost, and never raises."""
 
-    def __init__(self, tools: Tools, lease: Lease, message: Message, stop: StopRequest) -> None:
+    def __init__(
+        self, tools: Tools, lease: Lease, message: Message, stop: StopRequest, on_end: OnEnd | None = None
+    ) -> None:
         self._tools = tools
         self._lease = lease
         self._message = message
         self._stop = stop
+        self._on_end = on_end
         self._board = ProgressBoard(time.monotonic)
 
     def run(self) -> None:
         """Work and settle."""
         try:
-            self._work_and_settle(Settlement(self._tools.leases, self._tools.queues, self._message))
+            self._work_and_settle(
+                Settlement(self._tools.leases, self._tools.queues, self._message, self._on_end)
+            )
         except LeaseLost as lost:
             log.warning("attempt given up: %s", lost, extra=self._facts("attempt_given_up"))
         except ScanfleetError as error:
@@ -219,14 +224,17 @@ class Attempt:
             board=self._board,
             input_bytes=input_bytes,
         )
+        invocation = processor.prepare(job, workspace.folders)
+        watch = self._tools.new_watch(run)
         self._tools.runner.run(
-            processor.prepare(job, workspace.folders),
+            invocation,
             processor=processor,
             program_log=program_log,
             board=self._board,
             stop=self._stop,
-            watch=self._tools.new_watch(run),
+            watch=watch,
         )
+        watch.completed(self._board.finish())
 
     def _advance(self, state: JobState, **facts: object) -> None:
         if self._stop.is_set():

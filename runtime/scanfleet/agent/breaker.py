@@ -76,7 +76,7 @@ class BreakerRules:
     """How many failures, and how long."""
 
     failures: int = 3
-    """Different jobs in a row."""
+    """Different jobs in a row; 0: no number of them is enough."""
     look: timedelta = timedelta(seconds=5)
     """Between two looks at what became of them."""
     pause: timedelta = timedelta(seconds=30)
@@ -101,15 +101,19 @@ class Breaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent_id = agent_id
-        self._is_in_fleet = is_in_fleet
-        self._rules = rules or BreakerRules()
+        self.is_in_fleet = is_in_fleet
+        self.rules = rules or BreakerRules()
         self._clock = clock
         self.phase = Phase.CLOSED
         self.reason = ""
         """Why it is not closed, for people."""
         self._poison_jobs = 0
         self._suspects: dict[str, FailureClass] = {}
-        self._forget()
+        self._pause = self.rules.pause
+        self._probe_at = self._decide_at = 0.0
+        self._failed_probes = 0
+        self._were_ailing = False
+        self._last_reason = ""
 
     @property
     def suspects(self) -> Mapping[str, FailureClass]:
@@ -134,18 +138,20 @@ class Breaker:
             self._poison_jobs += 1
             self._suspects.pop(job.job_id, None)
             return
+        if self.rules.failures == 0:
+            return
         self._suspects[job.job_id] = failure.failure_class
         if self.phase is Phase.PROBING:
             self._failed_probes += 1
-            self._pause = min(self._pause * 2, self._rules.longest_pause)
+            self._pause = min(self._pause * 2, self.rules.longest_pause)
             self._suspect(failure)
         elif self.phase is Phase.CLOSED and len(self._suspects) >= self._needed:
-            self._decide_at = self._clock() + self._rules.decide_within.total_seconds()
+            self._decide_at = self._clock() + self.rules.decide_within.total_seconds()
             self._suspect(failure)
 
     @property
     def _needed(self) -> int:
-        return self._rules.failures + MORE_FAILURES_PER_POISON_JOB * self._poison_jobs
+        return self.rules.failures + MORE_FAILURES_PER_POISON_JOB * self._poison_jobs
 
     def condemn(self, reason: str) -> None:
         """Take nothing ever again."""
@@ -172,19 +178,19 @@ class Breaker:
             self.phase = Phase.PROBING
 
     def _is_guilty(self, fates: list[Fate], peers: Peers) -> bool:
-        if not self._is_in_fleet or peers.are_ailing:
+        if not self.is_in_fleet or peers.are_ailing:
             return False
         others_succeed = 2 * fates.count(Fate.COMPLETED) > len(self._suspects)
         if self._were_ailing:
             # Perhaps something troubled all of them and has passed: more of its own failures are wanted.
-            return others_succeed and self._failed_probes >= self._rules.failures
+            return others_succeed and self._failed_probes >= self.rules.failures
         is_over = self.phase is Phase.SUSPECTED and self._is_overdue and self._failed_probes > 0
         return others_succeed or is_over
 
     def _may_probe(self, peers: Peers) -> bool:
         if self._clock() < self._probe_at:
             return False
-        return not self._is_in_fleet or self._were_ailing or not peers.serving or self._is_overdue
+        return not self.is_in_fleet or self._were_ailing or not peers.serving or self._is_overdue
 
     @property
     def _is_overdue(self) -> bool:
@@ -203,14 +209,9 @@ class Breaker:
     def _close(self) -> None:
         self.phase, self.reason = Phase.CLOSED, ""
         self._suspects.clear()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._pause = self._rules.pause
-        self._probe_at = self._decide_at = 0.0
+        self._pause = self.rules.pause
         self._failed_probes = 0
         self._were_ailing = False
-        self._last_reason = ""
 
 
 def fate_of(job: Job, failure_class: FailureClass, agent_id: str) -> Fate:

@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from scanfleet.agent.attempt import Attempt, Tools
-from scanfleet.agent.burial import bury, put_away
+from scanfleet.agent.attempt import Tools
+from scanfleet.agent.breaker import Breaker
+from scanfleet.agent.delivery import Deliveries
+from scanfleet.agent.inquiry import Inquiry
+from scanfleet.agent.placement import Neighbours
 from scanfleet.agent.readiness import Readiness
 from scanfleet.agent.reporting import Reporter
+from scanfleet.agent.slots import Slots
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool, Priority
-from scanfleet.dead_letters import Cause
 from scanfleet.errors import ScanfleetError, Unavailable
-from scanfleet.leases import HeldElsewhere, NothingToDo
-from scanfleet.queue import Message, UnreadableMessage
+from scanfleet.queue import Message
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ NORMAL_FIRST_EVERY = 4
 """Every fourth look takes normal priority first, so that a stream of high-priority jobs cannot starve it."""
 MAX_BACK_OFF_SECONDS = 30.0
 NO_WAIT = timedelta()
+SETTLED_WITHIN = timedelta(minutes=4)
+"""After jobs were handed back: what has not ended by then never will, and must not hold the machine."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Worker:
 
     machine: what its reports say of the EC2 instance: instance_id, instance_type, ami_id.
     release: tells the version that its programs are started from, "" for none.
+    breaker: of a machine in a fleet; by default that of a machine that nobody replaces.
     """
 
     def __init__(
@@ -53,22 +58,23 @@ class Worker:
         receive_wait: timedelta,
         machine: Mapping[str, str] | None = None,
         release: Callable[[], str] = str,
+        breaker: Breaker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tools = tools
         self._release = release
         self._agent_id = agent_id
         self._pool = pool
-        self._slots = slots
         self._receive_wait = receive_wait
         self._machine = dict(machine or {})
         self._clock = clock
         self._started_at = clock()
         self._looks = 0
         self._readiness = Readiness()
-        self._running: dict[StopRequest, str] = {}
-        self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
+        self._slots = Slots(slots, self._changed)
+        self._is_resting = False
+        self._given_back = 0
         self._is_on_hold = False
         self._suspensions: dict[str, Suspension] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -77,25 +83,43 @@ class Worker:
         self._stopping = threading.Event()
         self._handing_back = threading.Event()
         self._reporter = Reporter(directory, agent_id, self.report)
+        neighbours = Neighbours(directory, agent_id=agent_id, pool=pool)
+        self._inquiry = Inquiry(
+            breaker or Breaker(agent_id, is_in_fleet=False),
+            leases=tools.leases,
+            neighbours=neighbours,
+            pool=pool,
+            worker=self,
+        )
+        self._deliveries = Deliveries(
+            tools,
+            slots=self._slots,
+            neighbours=neighbours,
+            agent_id=agent_id,
+            pool=pool,
+            on_end=self._inquiry.ended,
+            on_start=self._reporter.wake,
+            clock=clock,
+        )
 
     def run(self) -> None:
         """Take and run jobs until `drain` or `request_stop`; returns when every attempt has settled."""
         self._reporter.start()
+        self._inquiry.start()
         try:
             self._serve()
             self._await_drained()
         finally:
             self.request_stop()
             self._await_attempts()
+            self._inquiry.stop()
             self._reporter.end()
 
     def request_stop(self) -> None:
         """Stop taking messages, stop the running programs and hand their jobs back."""
         self.drain(NO_WAIT)
         self._handing_back.set()
-        with self._changed:
-            requests = list(self._running)
-        for request in requests:
+        for request in self._slots.stops:
             request.set(StopReason.AGENT_STOPPING)
 
     def drain(self, grace: timedelta, *, reason: str = "") -> None:
@@ -109,15 +133,13 @@ class Worker:
             if self._hand_back_at is None or hand_back_at < self._hand_back_at:
                 self._hand_back_at = hand_back_at
             self._stopping.set()
-            self._reporter.wake()
-            self._changed.notify_all()
+            self._take_no_more()
 
     def hold(self, is_on_hold: bool) -> None:
         """Take nothing new until this is called with False; running jobs go on."""
         with self._changed:
             self._is_on_hold = is_on_hold
-            self._reporter.wake()
-            self._changed.notify_all()
+            self._take_no_more()
 
     def suspend(self, cause: str, reason: str | None, *, is_healthy: bool = False) -> None:
         """Take nothing new while any cause has a reason; running jobs go on. None: this cause is over.
@@ -129,8 +151,14 @@ class Worker:
                 self._suspensions.pop(cause, None)
             else:
                 self._suspensions[cause] = Suspension(reason, is_healthy)
-            self._reporter.wake()
-            self._changed.notify_all()
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        """Tell everybody, also the job that has not begun because it waits to be alone here."""
+        if (self._stopping.is_set() or self._takes_none) and (waiting := self._slots.waiting) is not None:
+            waiting.set(StopReason.AGENT_STOPPING)
+        self._reporter.wake()
+        self._changed.notify_all()
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener`, which must not wait, after each change of the running jobs."""
@@ -139,7 +167,27 @@ class Worker:
     @property
     def busy(self) -> int:
         """Return how many slots are taken."""
-        return len(self._running)
+        return self._slots.busy
+
+    @property
+    def condemned(self) -> str | None:
+        """Return why this machine has to be replaced, or None."""
+        return self._inquiry.condemned
+
+    def condemn(self, reason: str) -> None:
+        """Take nothing ever again on this machine; running jobs go on."""
+        self._inquiry.condemn(reason)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Return whether nothing runs, nothing is asked for, and no answer of a queue is under way."""
+        with self._changed:
+            return self._is_resting and self._takes_none and not self._slots.busy
+
+    @property
+    def given_back(self) -> int:
+        """Return how many messages came too late to be taken: they wait for somebody else."""
+        return self._given_back
 
     @property
     def is_draining(self) -> bool:
@@ -157,19 +205,17 @@ class Worker:
 
     def report(self) -> AgentReport:
         """Return what this agent does now."""
-        with self._changed:
-            job_ids = tuple(job_id for job_id in self._running.values() if job_id)
-            busy = len(self._running)
         return AgentReport(
             agent_id=self._agent_id,
             pool=self._pool,
-            slots=self._slots,
-            busy=busy,
-            job_ids=job_ids,
+            slots=self._slots.count,
+            busy=self._slots.busy,
+            job_ids=self._slots.job_ids,
             started_at=self._started_at,
             seen_at=self._clock(),
             is_stopping=self._stopping.is_set(),
-            is_on_hold=self._is_on_hold or bool(self._suspensions),
+            is_on_hold=self._is_on_hold,
+            is_suspended=bool(self._suspensions) or self._inquiry.is_probing,
             release=self._release(),
             **self._machine,
         )
@@ -191,29 +237,28 @@ class Worker:
             self._readiness.serves()
             if message is None:
                 continue
-            if self._stopping.is_set() or self._is_on_hold or self._suspensions:
-                self._give_back(message)
+            if self._stopping.is_set() or self._takes_none:
+                self._given_back += 1
+                self._deliveries.give_back(message)
                 continue
             self._start_attempt(message)
-
-    def _give_back(self, message: Message) -> None:
-        """Make a message deliverable again that a poll brought after a stop or a hold."""
-        try:
-            self._tools.queues.extend(message, visibility_seconds=0)
-        except Unavailable as error:
-            log.warning("message comes back later: %s", error, extra={"action": "message_left"})
 
     def _await_free_slot(self) -> bool:
         """Wait for a free slot and the end of a hold; False when the agent is stopping."""
         with self._changed:
+            self._is_resting = True
             self._changed.wait_for(lambda: self._stopping.is_set() or self._has_room())
+            self._is_resting = False
         return not self._stopping.is_set()
 
     def _has_room(self) -> bool:
         if self._is_on_hold:
             self._readiness.serves()  # it could; health checks must not replace it
-        takes_none = self._is_on_hold or bool(self._suspensions)
-        return not takes_none and len(self._running) < self._slots
+        return not self._takes_none and self._slots.has_room(self._inquiry.most_jobs)
+
+    @property
+    def _takes_none(self) -> bool:
+        return self._is_on_hold or bool(self._suspensions)
 
     def _next_message(self) -> Message | None:
         """Look at the high-priority queue, then wait at the normal one; see NORMAL_FIRST_EVERY."""
@@ -235,10 +280,9 @@ class Worker:
 
     def _start_attempt(self, message: Message) -> None:
         stop = StopRequest()
-        thread = threading.Thread(target=self._handle, args=(message, stop), name="attempt")
-        with self._changed:
-            self._running[stop] = ""
-            self._threads.add(thread)
+        # A daemon: an attempt that cannot end must not keep the process from its end.
+        thread = threading.Thread(target=self._handle, args=(message, stop), name="attempt", daemon=True)
+        self._slots.take(stop, thread)
         if self._handing_back.is_set():
             stop.set(StopReason.AGENT_STOPPING)
         thread.start()
@@ -246,16 +290,13 @@ class Worker:
 
     def _handle(self, message: Message, stop: StopRequest) -> None:
         try:
-            self._handle_message(message, stop)
+            self._deliveries.handle(message, stop)
         except ScanfleetError as error:
             log.warning("message left: %s", error, extra={"action": "message_left", "body": message.body})
         except Exception:
             log.exception("message left", extra={"action": "message_left", "body": message.body})
         finally:
-            with self._changed:
-                del self._running[stop]
-                self._threads.discard(threading.current_thread())
-                self._changed.notify_all()
+            self._slots.free(stop)
             self._reporter.wake()
             self._tell_listeners()
 
@@ -263,43 +304,16 @@ class Worker:
         for listener in self._listeners:
             listener()
 
-    def _handle_message(self, message: Message, stop: StopRequest) -> None:
-        try:
-            job_id = message.job_id()
-        except UnreadableMessage as error:
-            self._bury(message, Cause.UNREADABLE, str(error))
-            return
-        taken = self._tools.leases.take(job_id, self._agent_id)
-        match taken:
-            case NothingToDo(job):
-                if job is None:
-                    self._bury(message, Cause.NO_SUCH_JOB, f"no such job: {job_id}")
-                else:
-                    put_away(self._tools.queues, message, job, agent_id=self._agent_id)
-            case HeldElsewhere(job):
-                log.info("job is held elsewhere", extra={"action": "job_held_elsewhere", "job_id": job_id})
-                # A fresh message instead of this one: a message that met the lease of a long job too often
-                # would end in the dead-letter queue.
-                later = timedelta(seconds=self._tools.pulse.rules.visibility_seconds)
-                self._tools.queues.send(job, delay=later)
-                self._tools.queues.delete(message)
-            case lease:
-                with self._changed:
-                    self._running[stop] = job_id
-                self._reporter.wake()
-                Attempt(self._tools, lease, message, stop).run()
-
-    def _bury(self, message: Message, cause: Cause, reason: str) -> None:
-        bury(self._tools.queues, message, self._pool, cause=cause, reason=reason, agent_id=self._agent_id)
-
     def _await_drained(self) -> None:
         """Wait until nothing runs or the drain's grace is over; a shorter drain may come meanwhile."""
         with self._changed:
-            while self._running and (left := (self._hand_back_at or 0.0) - time.monotonic()) > 0:
+            while self._slots.busy and (left := (self._hand_back_at or 0.0) - time.monotonic()) > 0:
                 self._changed.wait(left)
 
     def _await_attempts(self) -> None:
-        with self._changed:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join()
+        """Wait for the attempts' ends; what does not end is left behind, and its job's lease runs out."""
+        give_up_at = time.monotonic() + SETTLED_WITHIN.total_seconds()
+        for thread in self._slots.threads:
+            thread.join(max(0.0, give_up_at - time.monotonic()))
+        if stuck := self._slots.job_ids:
+            log.error("attempts do not end", extra={"action": "attempts_left_behind", "job_ids": stuck})
