@@ -1,0 +1,60 @@
+"""Builds that are broken on purpose, to prove that the campaign would notice. They exist here alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def no_fencing() -> None:
+    """Let every attempt write, whoever holds the lease, and never tell it that the lease is lost."""
+    from scanfleet.agent.lease import Heartbeat
+    from scanfleet.errors import LeaseLost
+    from scanfleet.leases import Leases
+
+    real_update, real_beat = Leases._update, Heartbeat.beat
+
+    def update(self, before, changes, condition, values, names):
+        is_leased = ":fence" in values
+        if is_leased:
+            condition = "attribute_exists(pk)"
+            values, names = {}, {}
+
+        return real_update(self, before, changes, condition, values, names)
+
+    def beat(self) -> None:
+        try:
+            real_beat(self)
+        except LeaseLost:
+            return
+
+    Leases._update = update  # type: ignore[method-assign]
+    Heartbeat.beat = beat  # type: ignore[method-assign]
+
+
+def no_tree_kill() -> None:
+    """Have guardians end the program alone, and nothing that it started."""
+    from scanfleet.agent import os_posix
+
+    os_posix.GUARDIAN_SCRIPT = str(Path(__file__).with_name("broken_guardian.py"))
+
+
+def manifest_first() -> None:
+    """Publish the manifest before the files that it names."""
+    from scanfleet.agent import publication
+
+    real = publication.Publication.publish
+
+    def publish(self, manifest, *args, **kwargs):
+        target = publication.S3Uri.parse_folder(manifest.target_uri, field="target_uri")
+        content = manifest.model_dump_json(indent=1).encode()
+        uri = target.child(publication.MANIFEST_NAME)
+        self._objects.put_bytes(uri, content, content_type="application/json")
+        return real(self, manifest, *args, **kwargs)
+
+    publication.Publication.publish = publish  # type: ignore[method-assign]
+
+
+SWITCHES: dict[str, Callable[[], None]] = {
+    "fencing": no_fencing,
+    "tree-kill": no_tree_kill,
+    "publish-order": manifest_first,
+}
