@@ -19,6 +19,7 @@ from scanfleet.client_handle import JobHandle
 from scanfleet.client_http import Clock, HttpApi, checked_url, job_path, open_client
 from scanfleet.client_models import (
     Accepted,
+    DeadLetterPage,
     DownloadRefused,
     Health,
     JobFailed,
@@ -29,11 +30,13 @@ from scanfleet.client_models import (
     LogPage,
     OnChange,
     OnProgress,
+    RedriveReport,
     TransferProgress,
     UnexpectedAnswer,
     Uploads,
     WaitTimedOut,
 )
+from scanfleet.client_redrive import redrive
 from scanfleet.client_transfer import Transfers
 from scanfleet.client_wait import OUTAGE_PATIENCE, wait_until_finished
 from scanfleet.errors import Conflict, InvalidRequest
@@ -260,6 +263,27 @@ class Scanfleet:
     def load(self) -> Load:
         """Return slots, busy slots and backlog per pool and per agent."""
         return self._api.get("/status/load", Load)
+
+    # --- Dead letters --------------------------------------------------------------------------------------
+
+    def dead_letters(self, *, pool: str | None = None, limit: int | None = None) -> DeadLetterPage:
+        """Return up to `limit` (200 at most) dead letters, which stay where they are. For operators."""
+        return self._api.get("/dead-letters", DeadLetterPage, pool=pool, limit=limit)
+
+    def redrive(
+        self,
+        *,
+        pool: str | None = None,
+        job_ids: Sequence[str] = (),
+        purge: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> RedriveReport:
+        """Send dead letters back, all or those named; return what became of each. For operators.
+
+        purge: ids of letters to delete for good. dry_run: only say what would be done. It goes on until the
+        service has come to every letter, or finds none that it can do anything about.
+        """
+        return redrive(self._api, pool=pool, job_ids=job_ids, purge=purge, dry_run=dry_run)
 
     # --- Files ---------------------------------------------------------------------------------------------
 

@@ -126,6 +126,43 @@ class Health(Answer):
     status: str
 
 
+class DeadLetter(Answer):
+    """A message that nobody could run, or whose job is quarantined."""
+
+    letter_id: str
+    pool: str
+    body: str = ""
+    job_id: str | None = None
+    cause: str
+    reason: str
+    agent_id: str | None = None
+    at: datetime
+    job_status: JobState | None = None
+    quarantined: datetime | None = None
+
+
+class DeadLetterPage(Answer):
+    """Dead letters, and about how many more there are."""
+
+    letters: tuple[DeadLetter, ...]
+    remaining: int = 0
+
+
+class RedrivenLetter(DeadLetter):
+    """A dead letter and what became of it: retried, sent, dropped, purged or kept."""
+
+    outcome: str
+    detail: str
+
+
+class RedriveReport(Answer):
+    """What became of dead letters, and about how many were not come to."""
+
+    letters: tuple[RedrivenLetter, ...]
+    remaining: int = 0
+    dry_run: bool = False
+
+
 class Load(Answer):
     """Slots, busy slots and backlog per pool, and the agents that reported lately."""
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 REASON_LENGTH = 500
+LATEST_MOMENT = 253_402_300_799
+"""The last second of the year 9999: dates go no further."""
 MOST_AT_ONCE = 10
 """Of one ReceiveMessage or ChangeMessageVisibilityBatch. Source: SQS API reference."""
 LONG_POLL_SECONDS = 1
@@ -178,7 +180,7 @@ def _letter(pool: Pool, message: "MessageTypeDef") -> DeadLetter:
         cause=_cause(told.get(_Attribute.CAUSE)),
         reason=told.get(_Attribute.REASON, "it was delivered too often, or its agent left no reason"),
         agent_id=told.get(_Attribute.AGENT),
-        at=_number(told.get(_Attribute.WHEN), sent_at),
+        at=_moment(told.get(_Attribute.WHEN), sent_at),
     )
 
 
@@ -186,11 +188,13 @@ def _cause(text: str | None) -> Cause:
     return Cause(text) if text in set(Cause) else Cause.DELIVERED_TOO_OFTEN
 
 
-def _number(text: str | None, default: float) -> float:
+def _moment(text: str | None, default: float) -> float:
+    """Return the attribute's epoch seconds; somebody else's attribute of that name does not count."""
     try:
-        return default if text is None else float(text)
-    except ValueError:  # somebody else's attribute of the same name
+        moment = default if text is None else float(text)
+    except ValueError:
         return default
+    return moment if 0 <= moment <= LATEST_MOMENT else default
 
 
 def _printable(text: str) -> str:

@@ -12,7 +12,17 @@ from fastapi.routing import APIRoute
 from scanfleet.api import guard, openapi, problems
 from scanfleet.api.identity_doors import identity_provider
 from scanfleet.api.readiness import Readiness
-from scanfleet.api.routes import console, documentation, job, jobs, log, process, status, uploads
+from scanfleet.api.routes import (
+    console,
+    dead_letters,
+    documentation,
+    job,
+    jobs,
+    log,
+    process,
+    status,
+    uploads,
+)
 from scanfleet.api.services import Services
 from scanfleet.contract import PRODUCT
 from scanfleet.settings import ApiSettings
@@ -39,7 +49,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.state.readiness = Readiness(services, settings)
     problems.install(app)
     app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
-    for module in (process, jobs, job, log, status, uploads):
+    for module in (process, jobs, job, log, status, uploads, dead_letters):
         app.include_router(module.router, responses=problems.documented(403, 421, 500, 503))
     for module in (documentation, console):
         app.include_router(module.router, include_in_schema=False)

@@ -21,6 +21,7 @@ the field, the value got and what is allowed.
 TAGS = [
     {"name": "jobs", "description": "Submit jobs, see them, cancel and retry them, read their logs."},
     {"name": "files", "description": "Upload inputs and download results without AWS credentials."},
+    {"name": "operations", "description": "For operators: what nobody could run."},
     {"name": "status", "description": "What health checks, routing and scaling read."},
 ]
 
