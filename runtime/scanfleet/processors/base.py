@@ -11,11 +11,7 @@ from typing import Any
 from scanfleet.contract import Pool
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, Job
-
-SIGKILL = 9
-"""Not from `signal`, which has no SIGKILL on Windows."""
-NTSTATUS_ERRORS_FROM = 0xC0000000
-"""Exit codes from here up are NTSTATUS error values. Source: [MS-ERREF] 2.3."""
+from scanfleet.processors.exit_codes import explain_code
 
 
 @dataclass(frozen=True)
@@ -136,20 +132,16 @@ def read_protocol_line(line: str) -> Progress | None:
 
 
 def explain_exit(program_exit: ProgramExit) -> JobFailure | None:
-    """Return the failure that an exit code means by the rules of the operating systems, or None for 0."""
+    """Return the failure that an exit code means by the rules of the operating systems, or None for 0.
+
+    The reason is the program's own where it gave one; exit_codes.py knows what systems mean.
+    """
     code, said = program_exit.exit_code, program_exit.failure_reason
     if code == 0:
         return None
-    if code == -SIGKILL:
-        # The agent's own kills never get here, so the kernel's memory killer is the likely sender.
-        reason = said or "the operating system killed the program, most likely for lack of memory"
-        return JobFailure(FailureClass.OUT_OF_MEMORY, reason, exit_code=code)
-    if code < 0:
-        return JobFailure(
-            FailureClass.CRASH, said or f"the program was ended by signal {-code}", exit_code=code
-        )
-    if code >= NTSTATUS_ERRORS_FROM:
-        reason = said or f"the program crashed with NTSTATUS 0x{code:08X}"
-        return JobFailure(FailureClass.CRASH, reason, exit_code=code)
-    reason = said or f"the program ended with exit code {code}"
+    meaning = explain_code(code)
+    if meaning is not None:
+        return JobFailure(meaning.failure_class, said or meaning.sentence, exit_code=code)
+    shown = code if code < 2**31 else code - 2**32  # a program's -1 is 4294967295 on Windows
+    reason = said or f"the program ended with exit code {shown}"
     return JobFailure(FailureClass.PROGRAM_ERROR, reason, exit_code=code)
