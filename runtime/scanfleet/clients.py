@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
@@ -92,6 +93,16 @@ def build_autoscaling_client(region: str, *, session: boto3.Session | None = Non
         retries={"mode": "standard", "total_max_attempts": 2},
     )
     return (session or boto3.Session()).client("autoscaling", region_name=region, config=config)
+
+
+def build_ssm_client(*, session: boto3.Session | None = None) -> "SSMClient":
+    """Return the client that reads parameters; it gives up soon, its callers try again."""
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=CONNECT_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    return (session or boto3.Session()).client("ssm", config=config)
 
 
 def _s3_client(session: boto3.Session, max_connections: int) -> "S3Client":

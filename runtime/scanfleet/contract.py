@@ -428,8 +428,8 @@ class Metric(StrEnum):
     BOOT_FAILED = "BootFailed"
     """One per instance that user-data gave up; dimension Pool."""
     RELEASE_FAILED = "ReleaseFailed"
-    """One per look at the active release after which a machine could not have it; dimension Pool. Machines that
-    wait for a first release to be activated do not count."""
+    """One per look after which a machine does not have the active release; dimension Pool. Machines that wait
+    for a first one to be activated do not count."""
     API_REQUEST_DURATION = "ApiRequestDuration"
     """Seconds from a request's arrival in the app to its answer; dimension Route. Lambda's cold start and the
     door's own time do not count."""
@@ -446,7 +446,8 @@ class Metric(StrEnum):
     do not count: step scaling leaves them out of the group's capacity, too, and so launches for a job once
     (docs/decisions/0030-step-scaling.md)."""
     SLOTS_IN_SERVICE = "SlotsInService"
-    """Slots of agents whose report is fresh and that do not drain; dimension Pool."""
+    """Slots of agents whose report is fresh and that take jobs: that neither drain nor suspect their machine;
+    dimension Pool."""
     SLOTS_BOOTING = "SlotsBooting"
     """Slots of instances that were launched and whose agent has not reported yet; dimension Pool."""
     SLOTS_BUSY = "SlotsBusy"

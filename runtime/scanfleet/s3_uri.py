@@ -91,6 +91,11 @@ class AllowedPrefixes:
         """Take URIs of the form s3://bucket/ or s3://bucket/folder/. Raises ConfigurationError for others."""
         self._folders = tuple(_parse_prefix(prefix) for prefix in prefixes)
 
+    @property
+    def folders(self) -> tuple[S3Uri, ...]:
+        """Return the places, in the order given."""
+        return self._folders
+
     def allows(self, uri: S3Uri) -> bool:
         """Say whether `uri` lies in one of the places."""
         return any(uri.is_inside(folder) for folder in self._folders)

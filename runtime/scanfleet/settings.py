@@ -196,6 +196,26 @@ class WatchdogStage(BaseModel):
 class AgentSettings(SystemSettings):
     """The agent on one machine."""
 
+    medit_releases: Path | None = Field(
+        default=None,
+        description="Folder of releases of the closed program; the agent fetches the stage's active one into "
+        "it. Unset: nothing is fetched. Not together with SCANFLEET_MEDIT_RELEASE_FOLDER.",
+    )
+    release_bucket: str = Field(
+        default="", description="Bucket of the releases. Required with SCANFLEET_MEDIT_RELEASES."
+    )
+    release_look_seconds: float = Field(
+        default=60, gt=0, le=240, description="The agent asks this often which release is active."
+    )
+    needs_gpu: bool = Field(
+        default=False, description="Without a GPU the agent takes no job. Not asked by default."
+    )
+    min_free_bytes: int = Field(
+        default=1024**3,
+        ge=0,
+        description="With less free on the disk of the workspaces the agent takes no job.",
+    )
+
     pool: Pool = Field(description="The pool whose queues this agent serves. Required.")
     agent_id: str = Field(
         default="",
@@ -219,6 +239,17 @@ class AgentSettings(SystemSettings):
     metadata_url: str = Field(
         default="http://169.254.169.254",
         description="The instance metadata service; asked only when a fleet is set.",
+    )
+    breaker_failures: int = Field(
+        default=3,
+        ge=0,
+        description="Different jobs that fail here in a row make the machine suspected; 0: they never do.",
+    )
+    idle_minutes: float = Field(
+        default=0,
+        ge=0,
+        description="An instance of a fleet without a job for so long ends itself, and the fleet gets smaller; "
+        "0: never.",
     )
     drain_seconds: float | None = Field(
         default=None,
@@ -285,6 +316,17 @@ class AgentSettings(SystemSettings):
         return _parsed(value)
 
     @model_validator(mode="after")
+    def _check_releases(self) -> Self:
+        if self.medit_releases and self.medit_release_folder:
+            raise ValueError(
+                "SCANFLEET_MEDIT_RELEASES and SCANFLEET_MEDIT_RELEASE_FOLDER exclude each other: a folder of"
+                " releases that is kept up to date, or one folder for ever"
+            )
+        if self.medit_releases and not self.release_bucket:
+            raise ValueError("SCANFLEET_RELEASE_BUCKET is needed with SCANFLEET_MEDIT_RELEASES")
+        return self
+
+    @model_validator(mode="after")
     def _check_order(self) -> Self:
         times = (self.heartbeat_seconds, self.lease_seconds, self.visibility_seconds)
         if not times[0] < times[1] < times[2]:
@@ -298,6 +340,11 @@ class AgentSettings(SystemSettings):
     def stop_grace(self) -> timedelta:
         """Return the time between asking a program to stop and killing it."""
         return timedelta(seconds=self.stop_grace_seconds)
+
+    @property
+    def end_idle(self) -> timedelta | None:
+        """Return after how long without a job an instance ends itself; None: never."""
+        return timedelta(minutes=self.idle_minutes) if self.idle_minutes else None
 
     @property
     def drain_grace(self) -> timedelta:

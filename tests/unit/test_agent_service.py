@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -236,6 +237,8 @@ def machine(endpoint, tmp_path, monkeypatch):
     instance_id = create_group(boto3.Session(), fleet)
     clients = build_clients()
     create_job_table(clients.dynamodb, fleet)
+    for bucket in ("artifacts", "data"):
+        clients.s3.create_bucket(Bucket=bucket)
     urls = {
         priority.value: clients.sqs.create_queue(QueueName=f"{priority}-{tmp_path.name}")["QueueUrl"]
         for priority in Priority
@@ -317,6 +320,12 @@ class Machine:
         answer = httpx.get(f"http://127.0.0.1:{port}{contract.Route.HEALTH}")
         return answer.status_code, answer.text
 
+    def await_health(self, is_so: Callable[[int, str], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not is_so(*(found := self.health())):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+
     def instance(self) -> dict[str, object]:
         groups = boto3.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[self.fleet])
         return groups["AutoScalingGroups"][0]["Instances"][0]
@@ -359,24 +368,38 @@ def test_a_service_ends_by_itself_when_the_group_terminates_its_instance(machine
     assert machine.directory.in_service() == ()
 
 
-def test_an_agent_that_cannot_run_its_pools_program_gives_its_instance_up(machine):
-    manager = machine.start(SCANFLEET_POOL="windows-gpu")
+def test_a_wrong_setting_gives_the_instance_up(machine):
+    manager = machine.start(SCANFLEET_ALLOWED_PREFIXES="s3://Data_/")
     manager.end()
 
     assert manager.statuses[-1].specific_code == 78
     assert machine.instance()["HealthStatus"] == "Unhealthy"
     (given_up,) = [line for line in machine.lines() if line["action"] == "instance_unhealthy"]
-    assert "SCANFLEET_MEDIT_RELEASE_FOLDER" in given_up["reason"]
+    assert "s3://Data_/" in given_up["reason"]
+
+
+def test_an_agent_without_its_pools_program_says_so_and_serves_once_it_is_there(machine, tmp_path):
+    folder = tmp_path / "Medit"
+    folder.mkdir()
+    manager = machine.start(
+        SCANFLEET_POOL="windows-gpu", SCANFLEET_MEDIT_RELEASE_FOLDER=str(folder), SCANFLEET_NEEDS_GPU="false"
+    )
+    manager.await_state(ServiceState.RUNNING)
+    machine.await_health(lambda status, body: status == 503 and "Medit_AutoTest.exe" in body)
+    assert machine.await_report().is_suspended
+
+    (folder / "Medit_AutoTest.exe").write_bytes(b"MZ")
+
+    machine.await_health(lambda status, _: status == 200)
+    (failed,) = [line for line in machine.lines() if line["action"] == "check_failed"]
+    assert failed["to_do"]
 
 
 def test_the_health_page_says_ready_once_the_agent_serves(machine):
     manager = machine.start()
     manager.await_state(ServiceState.RUNNING)
     machine.await_report()
-    deadline = time.monotonic() + 20
-    while machine.health() != (200, '{"status": "ready"}'):
-        assert time.monotonic() < deadline, machine.health()
-        time.sleep(0.02)
+    machine.await_health(lambda status, body: (status, body) == (200, '{"status": "ready"}'))
     manager.ask(Control.STOP)
     manager.end()
 

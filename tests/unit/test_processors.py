@@ -11,7 +11,7 @@ from scanfleet.jobs import FailureClass, Job, new_job_id
 from scanfleet.processors import medit_settings
 from scanfleet.processors.base import AttemptFolders, ProgramExit, Progress, explain_exit, read_protocol_line
 from scanfleet.processors.medit_autotest import PROGRAM, MeditAutoTest
-from scanfleet.processors.registry import known_processors, ready_processors
+from scanfleet.processors.registry import known_processors, pool_processors
 from scanfleet.processors.release_source import FixedRelease
 from scanfleet.settings import SystemSettings, load
 
@@ -198,4 +198,4 @@ def test_the_deployment_says_which_pool_runs_the_reference_processor(monkeypatch
     settings = load(SystemSettings)
 
     assert known_processors(settings)["reference"].pool is Pool.WINDOWS_GPU
-    assert not ready_processors(settings, Pool.LINUX_CPU)
+    assert not pool_processors(settings, Pool.LINUX_CPU)

@@ -7,35 +7,32 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from scanfleet.agent.attempt import Tools
+from scanfleet.agent.breaker import Breaker, BreakerRules
+from scanfleet.agent.build import build_pulse, build_releases, build_self_check, build_tools
 from scanfleet.agent.fleet_member import FleetMember
 from scanfleet.agent.instance import Instance, InstanceMetadata
-from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.log_files import log_files
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
-from scanfleet.agent.publication import Publication
-from scanfleet.agent.runner import Runner
+from scanfleet.agent.release_keeper import ReleaseKeeper
 from scanfleet.agent.stale_workspaces import removing_stale_workspaces
 from scanfleet.agent.status import StatusServer
-from scanfleet.agent.transfer import Transfer
-from scanfleet.agent.watches import Watches
 from scanfleet.agent.worker import Worker
-from scanfleet.agent.workspace import Scratch
+from scanfleet.agent.workspace import Scratch, ScratchUnusable
 from scanfleet.agent_reports import AgentDirectory
-from scanfleet.clients import Clients, build_autoscaling_client, build_clients, build_heartbeat_clients
+from scanfleet.clients import (
+    build_autoscaling_client,
+    build_clients,
+    build_heartbeat_clients,
+    build_ssm_client,
+)
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
-from scanfleet.history import RunHistory
-from scanfleet.leases import Leases
-from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
-from scanfleet.processors.registry import ready_processors
-from scanfleet.queue import JobQueues
-from scanfleet.s3_uri import AllowedPrefixes
+from scanfleet.processors.registry import pool_processors
 from scanfleet.settings import AgentSettings, load
 from scanfleet.telemetry import configure_logging
 
@@ -46,42 +43,6 @@ CONFIGURATION_EXIT_CODE = 78
 
 OnStop = Callable[[Callable[[], None]], None]
 """Takes what begins a stop, and calls it when somebody asks for one."""
-
-
-def build_tools(
-    settings: AgentSettings, clients: Clients, scratch: Scratch, processors: Mapping[str, Processor]
-) -> Tools:
-    """Return what attempts work with."""
-    objects = ObjectStore(clients.s3)
-    transfer = Transfer(objects, clients.credentials)
-    return Tools(
-        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
-        queues=JobQueues(clients.sqs, settings.queues, settings.dead_letters),
-        objects=objects,
-        transfer=transfer,
-        publication=Publication(objects, transfer, artifacts_bucket=settings.artifacts_bucket),
-        scratch=scratch,
-        runner=Runner(grace=settings.stop_grace),
-        processors=processors,
-        allowed_prefixes=AllowedPrefixes(settings.allowed_prefixes),
-        artifacts_bucket=settings.artifacts_bucket,
-        pulse=build_pulse(settings),
-        new_watch=Watches(settings, objects, RunHistory(clients.dynamodb, settings.job_table)),
-    )
-
-
-def build_pulse(settings: AgentSettings) -> Pulse:
-    """Return what heartbeats work with: their own clients, which give up soon."""
-    clients = build_heartbeat_clients()
-    return Pulse(
-        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
-        queues=JobQueues(clients.sqs, settings.queues),
-        rules=HeartbeatRules(
-            every=timedelta(seconds=settings.heartbeat_seconds),
-            lease=timedelta(seconds=settings.lease_seconds),
-            visibility_seconds=settings.visibility_seconds,
-        ),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +77,7 @@ def membership(settings: AgentSettings, place: Place | None, worker: Worker) -> 
     if place is None:
         yield
         return
-    rules = MembershipRules(drain=settings.drain_grace)
+    rules = MembershipRules(drain=settings.drain_grace, end_idle=settings.end_idle)
     member = Membership(place.member, place.metadata, worker, rules=rules)
     member.start()
     try:
@@ -154,47 +115,80 @@ def serve(
     processors: Mapping[str, Processor],
     *,
     place: Place | None = None,
+    releases: ReleaseKeeper | None = None,
     on_serving: Callable[[], None] | None = None,
     on_stop: OnStop = stop_on_signals,
 ) -> None:
     """Serve the pool until stopped. Raises ConfigurationError before anything was started.
 
-    place: where it runs, in a fleet. on_stop is called with what begins a stop, then on_serving.
+    place: where it runs, in a fleet. releases: what keeps the processors' release up to date. on_stop is
+    called with what begins a stop, then on_serving. What this machine lacks is on the status page, and no
+    message is received, until it has it.
     """
     clients = build_clients()
     scratch = Scratch(settings.scratch)
-    scratch.claim()
-    try:
+    with ExitStack() as stack:
+        stack.callback(scratch.release)
+        claim(scratch)
+        name = agent_id(settings, place)
         worker = Worker(
-            build_tools(settings, clients, scratch, processors),
+            build_tools(
+                settings, clients, build_pulse(settings, build_heartbeat_clients()), scratch, processors
+            ),
             directory=AgentDirectory(clients.dynamodb, settings.job_table),
-            agent_id=agent_id(settings, place),
+            agent_id=name,
             pool=settings.pool,
             slots=settings.slots,
             receive_wait=timedelta(seconds=settings.receive_wait_seconds),
             machine=place.facts if place else None,
+            release=releases.version if releases else str,
+            breaker=Breaker(
+                name,
+                is_in_fleet=place is not None,
+                rules=BreakerRules(failures=settings.breaker_failures),
+            ),
+        )
+        self_check = build_self_check(
+            settings,
+            clients,
+            worker,
+            agent_id=name,
+            scratch=scratch,
+            processors=processors,
+            on_hopeless=lambda reason: give_up(place.member, reason) if place else None,
         )
         status = StatusServer(worker, host=settings.status_host, port=settings.status_port)
         status.start()
-        try:
-            on_stop(Stop(worker, settings.drain_grace))
-            facts: dict[str, object] = {
-                "action": "agent_started",
-                "pool": settings.pool,
-                "status_port": status.port,
-            }
-            if place is not None:
-                facts |= asdict(place.instance)
-            log.info("agent serves %s", settings.pool, extra=facts)
-            if on_serving is not None:
-                on_serving()
-            with removing_stale_workspaces(scratch, settings.pool), membership(settings, place, worker):
-                worker.run()
-        finally:
-            status.stop()
-    finally:
-        scratch.release()
+        stack.callback(status.stop)
+        on_stop(Stop(worker, settings.drain_grace))
+        facts: dict[str, object] = {
+            "action": "agent_started",
+            "pool": settings.pool,
+            "status_port": status.port,
+        }
+        if place is not None:
+            facts |= asdict(place.instance)
+        log.info("agent serves %s", settings.pool, extra=facts)
+        if on_serving is not None:
+            on_serving()
+        for part in (releases, self_check):
+            if part is not None:
+                part.start()
+                stack.callback(part.stop)
+        with removing_stale_workspaces(scratch, settings.pool), membership(settings, place, worker):
+            worker.run()
     log.info("agent stopped", extra={"action": "agent_stopped"})
+
+
+def claim(scratch: Scratch) -> None:
+    """Claim the scratch folder, or leave that to the self-check, which says what is wrong until it is right.
+
+    Raises ConfigurationError when another agent has it.
+    """
+    try:
+        scratch.claim()
+    except ScratchUnusable as error:
+        log.warning("scratch not claimed yet: %s", error, extra={"action": "scratch_unusable"})
 
 
 def agent_id(settings: AgentSettings, place: Place | None) -> str:
@@ -212,9 +206,9 @@ def run_agent(*, on_stop: OnStop, on_serving: Callable[[], None] | None = None) 
         files = log_files(settings.log_folder) if settings.log_folder else None
         configure_logging(Component.AGENT, settings.log_level, stage=settings.stage, files=files)
         place = find_place(settings)
-        # A missing program is an error now, not at the first job.
-        processors = ready_processors(settings, settings.pool)
-        serve(settings, processors, place=place, on_serving=on_serving, on_stop=on_stop)
+        releases = build_releases(settings, build_clients(), build_ssm_client())
+        processors = pool_processors(settings, settings.pool, releases)
+        serve(settings, processors, place=place, releases=releases, on_serving=on_serving, on_stop=on_stop)
     except ConfigurationError as error:
         if place is not None:  # starting again would not help
             give_up(place.member, str(error))

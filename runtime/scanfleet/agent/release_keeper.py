@@ -28,6 +28,7 @@ from scanfleet.telemetry import metrics
 log = logging.getLogger(__name__)
 
 PROGRESS_STEP_PERCENT = 10
+STOP_SECONDS = 5.0
 
 
 class Wanted(Protocol):
@@ -87,9 +88,9 @@ class ReleaseKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End looking; a download ends soon, and goes on at the next start."""
+        """End looking; a download goes on at the next start. A call without an answer yet is left alone."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     @contextmanager
     def pin(self) -> Iterator[InstalledRelease]:

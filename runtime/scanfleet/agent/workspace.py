@@ -21,6 +21,10 @@ OWNER_FILE = "agent.pid"
 LOG_NAME = "program.log"
 
 
+class ScratchUnusable(ConfigurationError):
+    """The folder cannot be made, emptied or written now; that may heal."""
+
+
 @dataclass(frozen=True)
 class StaleWorkspace:
     """The folder of an attempt that no longer runs."""
@@ -35,6 +39,7 @@ class Scratch:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self.is_claimed = False
         self._lock = threading.Lock()
         self._live: set[Path] = set()
         """The folders of attempts that run, and of those whose folders are being removed."""
@@ -42,7 +47,8 @@ class Scratch:
     def claim(self) -> None:
         """Make the folder this process's and empty it.
 
-        Raises ConfigurationError when it cannot be written, or belongs to an agent that is alive.
+        Raises ScratchUnusable when it cannot be written, and ConfigurationError when it belongs to an agent
+        that is alive.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,14 +61,16 @@ class Scratch:
             for stale in self.folder.iterdir():
                 _remove(stale)
             (self.folder / OWNER_FILE).write_text(f"{os.getpid()} {psutil.Process().create_time()}")
+            self.is_claimed = True
         except OSError as error:
-            raise ConfigurationError(
+            raise ScratchUnusable(
                 f"SCANFLEET_SCRATCH: {self.folder} cannot be used: {error}; a writable folder is needed"
             ) from error
 
     def release(self) -> None:
         """Give the folder up."""
-        (self.folder / OWNER_FILE).unlink(missing_ok=True)
+        if self.is_claimed:
+            (self.folder / OWNER_FILE).unlink(missing_ok=True)
 
     @contextmanager
     def workspace(self, job_id: str, attempt: int) -> Iterator["Workspace"]:

@@ -27,12 +27,9 @@ def known_processors(
     return {processor.name: processor for processor in processors}
 
 
-def ready_processors(settings: SystemSettings, pool: Pool) -> Mapping[str, Processor]:
-    """Return the processors of a pool after checking each on this machine.
-
-    Raises ConfigurationError at start-up rather than failing the first job.
-    """
-    mine = {name: p for name, p in known_processors(settings).items() if p.pool == pool}
-    for processor in mine.values():
-        processor.check_ready()
-    return mine
+def pool_processors(
+    settings: SystemSettings, pool: Pool, medit_releases: ReleaseSource | None = None
+) -> Mapping[str, Processor]:
+    """Return the processors of a pool; whether this machine can run them is the self-check's to find out."""
+    mine = known_processors(settings, medit_releases)
+    return {name: processor for name, processor in mine.items() if processor.pool == pool}

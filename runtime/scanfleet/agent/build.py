@@ -1,0 +1,110 @@
+"""Makes an agent's parts from its settings and the clients that it is given."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from scanfleet.agent import checks
+from scanfleet.agent.attempt import Tools
+from scanfleet.agent.lease import HeartbeatRules, Pulse
+from scanfleet.agent.publication import Publication
+from scanfleet.agent.release_keeper import KeeperRules, ReleaseKeeper
+from scanfleet.agent.runner import Runner
+from scanfleet.agent.self_check import SelfCheck, Suspendable
+from scanfleet.agent.transfer import Transfer
+from scanfleet.agent.watches import Watches
+from scanfleet.agent.workspace import Scratch
+from scanfleet.clients import Clients, HeartbeatClients
+from scanfleet.history import RunHistory
+from scanfleet.leases import Leases
+from scanfleet.objects import ObjectStore
+from scanfleet.processors.base import Processor
+from scanfleet.processors.medit_autotest import PROGRAM
+from scanfleet.queue import JobQueues
+from scanfleet.releases import ReleaseStore
+from scanfleet.releases_active import ActiveRelease
+from scanfleet.releases_local import LocalReleases
+from scanfleet.s3_uri import AllowedPrefixes
+from scanfleet.settings import AgentSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+
+def build_tools(
+    settings: AgentSettings,
+    clients: Clients,
+    pulse: Pulse,
+    scratch: Scratch,
+    processors: Mapping[str, Processor],
+) -> Tools:
+    """Return what attempts work with."""
+    objects = ObjectStore(clients.s3)
+    transfer = Transfer(objects, clients.credentials)
+    return Tools(
+        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
+        queues=JobQueues(clients.sqs, settings.queues, settings.dead_letters),
+        objects=objects,
+        transfer=transfer,
+        publication=Publication(objects, transfer, artifacts_bucket=settings.artifacts_bucket),
+        scratch=scratch,
+        runner=Runner(grace=settings.stop_grace),
+        processors=processors,
+        allowed_prefixes=AllowedPrefixes(settings.allowed_prefixes),
+        artifacts_bucket=settings.artifacts_bucket,
+        pulse=pulse,
+        new_watch=Watches(settings, objects, RunHistory(clients.dynamodb, settings.job_table)),
+    )
+
+
+def build_pulse(settings: AgentSettings, clients: HeartbeatClients) -> Pulse:
+    """Return what heartbeats work with: clients of their own, which give up soon."""
+    return Pulse(
+        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
+        queues=JobQueues(clients.sqs, settings.queues),
+        rules=HeartbeatRules(
+            every=timedelta(seconds=settings.heartbeat_seconds),
+            lease=timedelta(seconds=settings.lease_seconds),
+            visibility_seconds=settings.visibility_seconds,
+        ),
+    )
+
+
+def build_releases(settings: AgentSettings, clients: Clients, ssm: "SSMClient") -> ReleaseKeeper | None:
+    """Return what keeps the closed program's release the active one; None where the settings want none."""
+    if settings.medit_releases is None:
+        return None
+    return ReleaseKeeper(
+        LocalReleases(settings.medit_releases),
+        ReleaseStore(clients.s3, settings.release_bucket),
+        ActiveRelease(ssm, settings.stage),
+        pool=settings.pool,
+        needed=(PROGRAM,),
+        rules=KeeperRules(look=timedelta(seconds=settings.release_look_seconds)),
+    )
+
+
+def build_self_check(
+    settings: AgentSettings,
+    clients: Clients,
+    worker: Suspendable,
+    *,
+    agent_id: str,
+    scratch: Scratch,
+    processors: Mapping[str, Processor],
+    on_hopeless: Callable[[str], None],
+) -> SelfCheck:
+    """Return the checks of this machine; from now on the worker takes nothing before all have passed."""
+    objects = ObjectStore(clients.s3)
+    made = [
+        checks.clock(clients.dynamodb, settings.job_table),
+        checks.scratch(scratch),
+        checks.disk(scratch.folder, min_free_bytes=settings.min_free_bytes),
+        *([checks.gpu()] if settings.needs_gpu else []),
+        *(checks.program(processor) for processor in processors.values()),
+        checks.job_table(clients.dynamodb, settings.job_table),
+        checks.queue(JobQueues(clients.sqs, settings.queues), settings.pool),
+        checks.artifacts(objects, settings.artifacts_bucket, agent_id),
+        checks.inputs(objects, AllowedPrefixes(settings.allowed_prefixes).folders[0]),
+    ]
+    return SelfCheck(worker, made, on_hopeless=on_hopeless)
