@@ -20,17 +20,20 @@ class Gpus:
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
         self._devices = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        self._seen_until = [0] * len(self._devices)
         self._xids: list[int] = []
         self._events = self._listen()
 
-    def percent(self, pids: Collection[int]) -> float | None:
+    def percent(self, pids: Collection[int], seen_until: dict[int, int]) -> float | None:
         """Return how busy these processes keep the busiest GPU; None when no GPU answers.
 
         Where NVML cannot tell processes apart, the device's whole utilisation counts: rather a neighbour's
-        work taken for this program's than this program's work overlooked.
+        work taken for this program's than this program's work overlooked. seen_until: of each device, the
+        time of the last sample that the caller has had; updated.
         """
-        answers = [self._percent_of(index, frozenset(pids)) for index in range(len(self._devices))]
+        answers = [
+            self._percent_of(device, frozenset(pids), list(self._samples(index, seen_until)))
+            for index, device in enumerate(self._devices)
+        ]
         return max((answer for answer in answers if answer is not None), default=None)
 
     def state(self) -> dict[str, Any]:
@@ -57,10 +60,8 @@ class Gpus:
         driver = _text(self._ask("nvmlSystemGetDriverVersion"))
         return {"driver": driver, "devices": devices, "xids": list(self._xids)}
 
-    def _percent_of(self, index: int, pids: frozenset[int]) -> float | None:
-        device = self._devices[index]
+    def _percent_of(self, device: Any, pids: frozenset[int], samples: list[Any]) -> float | None:
         whole = _field(self._ask("nvmlDeviceGetUtilizationRates", device), "gpu")
-        samples = list(self._samples(index))
         ours = [sample.smUtil for sample in samples if sample.pid in pids]
         if ours:
             return float(max(ours))
@@ -72,10 +73,10 @@ class Gpus:
         # A kernel that runs longer than NVML samples leaves no sample of its process.
         return None if whole is None else float(whole)
 
-    def _samples(self, index: int) -> Iterator[Any]:
-        found = self._ask("nvmlDeviceGetProcessUtilization", self._devices[index], self._seen_until[index])
-        for sample in found or ():
-            self._seen_until[index] = max(self._seen_until[index], sample.timeStamp)
+    def _samples(self, index: int, seen_until: dict[int, int]) -> Iterator[Any]:
+        last = seen_until.get(index, 0)
+        for sample in self._ask("nvmlDeviceGetProcessUtilization", self._devices[index], last) or ():
+            seen_until[index] = max(seen_until.get(index, 0), sample.timeStamp)
             yield sample
 
     def _processes(self, device: Any) -> list[Any]:
@@ -105,6 +106,22 @@ class Gpus:
         with suppress(self._nvml.NVMLError):  # a time-out: no more events
             while self._events is not None and len(self._xids) < 100:
                 self._xids.append(int(self._nvml.nvmlEventSetWait(self._events, 0).eventData))
+
+
+class RunGpus:
+    """The GPUs as one run looks at them: runs beside it have had other samples."""
+
+    def __init__(self, gpus: Gpus) -> None:
+        self._gpus = gpus
+        self._seen_until: dict[int, int] = {}
+
+    def percent(self, pids: Collection[int]) -> float | None:
+        """Return how busy these processes have kept the busiest GPU since the last call."""
+        return self._gpus.percent(pids, self._seen_until)
+
+    def state(self) -> dict[str, Any]:
+        """Return what can be said of driver and devices."""
+        return self._gpus.state()
 
 
 def open_gpus(module: str = "pynvml") -> Gpus | None:

@@ -25,6 +25,7 @@ from scanfleet.agent.dialogs import Dialog, is_message, reported_process
 from scanfleet.agent.service_host import Program, ServiceHost, ServiceStatus
 
 if TYPE_CHECKING:  # its package is slow to import, and a service has to connect soon
+    from scanfleet.agent.usage import Totals
     from scanfleet.processors.base import Invocation
 
 assert sys.platform == "win32", "only imported on Windows"
@@ -35,6 +36,7 @@ JOB_OBJECT_EXTENDED_LIMIT_INFORMATION = 9
 JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE = 0x2000
 """Source: Win32 API reference, JOBOBJECT_BASIC_LIMIT_INFORMATION."""
 JOB_OBJECT_BASIC_PROCESS_ID_LIST = 3
+JOB_OBJECT_BASIC_AND_IO_ACCOUNTING_INFORMATION = 8
 MAX_PROCESS_IDS = 4096
 KILLED_EXIT_CODE = 1
 CREATE_SUSPENDED = 0x4
@@ -103,6 +105,25 @@ class _ProcessIds(ctypes.Structure):
     )
 
 
+class _Accounting(ctypes.Structure):
+    """Times are in units of 100 ns.
+
+    Source: Win32 API reference, JOBOBJECT_BASIC_AND_IO_ACCOUNTING_INFORMATION.
+    """
+
+    _fields_ = (
+        ("user_time", wintypes.LARGE_INTEGER),
+        ("kernel_time", wintypes.LARGE_INTEGER),
+        ("period_times", wintypes.LARGE_INTEGER * 2),
+        ("page_faults", wintypes.DWORD),
+        ("process_counts", wintypes.DWORD * 3),
+        ("operations", ctypes.c_ulonglong * 3),
+        ("read_bytes", ctypes.c_ulonglong),
+        ("written_bytes", ctypes.c_ulonglong),
+        ("other_bytes", ctypes.c_ulonglong),
+    )
+
+
 def _kernel32() -> Any:
     library = ctypes.WinDLL("kernel32", use_last_error=True)
     library.CreateJobObjectW.restype = wintypes.HANDLE
@@ -147,6 +168,28 @@ class WindowsProgram:
             self._job, JOB_OBJECT_BASIC_PROCESS_ID_LIST, ctypes.byref(found), ctypes.sizeof(found), None
         )
         return tuple(found.ids[: found.listed])
+
+    def totals(self) -> "Totals":
+        """Return what the Job Object has used since its start, ended processes included. Raises OSError.
+
+        Other bytes are left out: requests to drivers, which a program that waits for its GPU goes on making.
+        """
+        from scanfleet.agent.usage import Totals  # noqa: PLC0415 - psutil is not needed to connect
+
+        found = _Accounting()
+        told = self._kernel32.QueryInformationJobObject(
+            self._job,
+            JOB_OBJECT_BASIC_AND_IO_ACCOUNTING_INFORMATION,
+            ctypes.byref(found),
+            ctypes.sizeof(found),
+            None,
+        )
+        if not told:
+            raise ctypes.WinError(ctypes.get_last_error())
+        return Totals(
+            cpu_seconds=(found.user_time + found.kernel_time) / 1e7,
+            io_bytes=found.read_bytes + found.written_bytes,
+        )
 
     def wait(self) -> int:
         """Return the exit code, unsigned as Windows gives it, after ending what the program left running."""

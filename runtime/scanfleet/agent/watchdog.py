@@ -29,7 +29,7 @@ OnCompleted = Callable[[float, Mapping[str, float]], None]
 
 
 class GpuPort(Protocol):
-    """See `gpu.Gpus`."""
+    """See `gpu.RunGpus`."""
 
     def percent(self, pids: Collection[int]) -> float | None: ...
 
@@ -145,7 +145,7 @@ class Watchdog:
             verdict.reason,
             program=program,
             samples=tuple(self._samples),
-            gpu=None if self._gpus is None else self._gpus.state(),
+            gpu=None if self._gpus is None else self._gpus.state,
         )
         return JobFailure(FailureClass.HANG, verdict.reason, has_evidence=saved)
 

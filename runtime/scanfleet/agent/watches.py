@@ -8,7 +8,7 @@ from functools import partial
 from scanfleet.agent.attempt import Run
 from scanfleet.agent.budgets import Budgets, StageBudget, learned
 from scanfleet.agent.evidence import EvidenceSaver
-from scanfleet.agent.gpu import Gpus, open_gpus
+from scanfleet.agent.gpu import Gpus, RunGpus, open_gpus
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import Watchdog
 from scanfleet.history import PastRun, RunHistory
@@ -43,7 +43,7 @@ class Watches:
             program_log=run.program_log,
             board=run.board,
             growth=FolderGrowth(folders.output, folders.work),
-            gpus=self._gpus,
+            gpus=RunGpus(self._gpus) if self._gpus else None,
             evidence=evidence,
             on_completed=partial(self._remember, run),
         )
