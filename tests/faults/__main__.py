@@ -7,9 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.agents import ROOT
 from tests.faults.broken import SWITCHES
 from tests.faults.campaign import Campaign, Options
+from tests.faults.kept import ROOT
 from tests.faults.plan import make_plan
 from tests.faults.report import table, write_report
 

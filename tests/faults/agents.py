@@ -8,7 +8,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +17,12 @@ from pathlib import Path
 import psutil
 
 from tests.faults import agent_entry
+from tests.faults.kept import start_module
 from tests.faults.processor import REGISTER
 from tests.faults.proxy import Proxies, Proxy
 from tests.faults.world import POOL, World
 from tests.support.instance_metadata import FakeMetadata, fake_metadata
 
-ROOT = Path(__file__).resolve().parents[2]
 DISK_BYTES = 64 * 1024**2
 SLOTS = 2
 LEASE_SECONDS = 4.0
@@ -35,6 +34,7 @@ TIMING = {
     "SCANFLEET_RECEIVE_WAIT_SECONDS": "1",
     "SCANFLEET_DRAIN_SECONDS": "1",
     "SCANFLEET_TIME_LIMIT_SECONDS": "60",
+    "SCANFLEET_MIN_FREE_BYTES": str(4 * 1024**2),
 }
 RESTART_SECONDS = 0.5
 STOP_SECONDS = 20.0
@@ -188,21 +188,10 @@ class Agents:
             REGISTER: str(self.register),
             agent_entry.CONTROL: str(agent.control),
             agent_entry.BROKEN: self._broken,
-            "FAULTS_HARNESS": str(os.getpid()),
-            "PYTHONUNBUFFERED": "1",
         }
-        log_file = self._folder / "logs" / f"{agent.name}.log"
-        log_file.parent.mkdir(exist_ok=True)
-        with log_file.open("ab") as log:
-            agent.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.agent_entry"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        agent.process = start_module(
+            "agent_entry", environment=environment, log_file=self._folder / "logs" / f"{agent.name}.log"
+        )
         agent.started_at = time.monotonic()
 
     def kill(self, agent: Agent) -> bool:

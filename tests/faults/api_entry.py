@@ -1,16 +1,16 @@
 """The campaign's API server: the product's own, which knows the campaign's program."""
 
-from tests.faults.agent_entry import die_with_harness, shorten_waits
+from tests.faults import hurry
 
 
 def main() -> None:
     """Serve until told to stop."""
-    die_with_harness()
-    shorten_waits()
+    hurry.die_with_harness()
+    hurry.shorten_answers()
     from scanfleet.processors import registry
     from tests.faults import processor
 
-    registry.known_processors = lambda *_: processor.processors()  # type: ignore[assignment,return-value]
+    hurry.set_constants(registry, known_processors=lambda *_: processor.processors())
     from scanfleet.api import main as api
 
     api.main()

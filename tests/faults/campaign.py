@@ -10,12 +10,13 @@ from pathlib import Path
 
 from scanfleet.local.emulator import start_emulator
 from scanfleet.local.processes import Processes
-from tests.faults.agents import ROOT, Agents
+from tests.faults.agents import Agents
 from tests.faults.api import Api
 from tests.faults.checker import TERMINAL, Accepted, Checker
 from tests.faults.client_faults import ClientFaults
 from tests.faults.injector import API, Injector
 from tests.faults.journal import Journal, ObjectTouch, StateWrite
+from tests.faults.kept import ROOT, Kept
 from tests.faults.machine_faults import MachineFaults
 from tests.faults.plan import Plan, PlannedJob
 from tests.faults.problems import Problems
@@ -88,6 +89,8 @@ class Campaign:
         enter.callback(proxies.stop)
         self._api = Api(world=self.world, proxy=proxies.add(API), folder=folder)
         enter.callback(self._api.close)
+        self._sweeper = self._new_sweeper(folder)
+        enter.callback(self._sweeper.close)
         self._agents = Agents(
             count=options.agents, world=self.world, proxies=proxies, folder=folder, broken=options.broken
         )
@@ -95,7 +98,7 @@ class Campaign:
         (self._agents.register / "canary.txt").write_text("nobody may publish this\n")
         self._register = ProcessRegister(self._agents.register / "processes.txt")
         self._watcher = Watcher(self.world, self._register, self.problems)
-        self._clients = ClientFaults(self.world, self._api, has_sweeper=False)
+        self._clients = ClientFaults(self.world, self._api)
         self._clients.submit_again = lambda number: self._submit(self._plan.jobs[number])
         self._injector = Injector(
             self._plan,
@@ -109,6 +112,14 @@ class Campaign:
         enter.callback(self._watcher.stop)
         self._injector.start()
         enter.callback(self._injector.stop)
+
+    def _new_sweeper(self, folder: Path) -> Kept:
+        proxy = self._proxies.add("sweeper")
+        return Kept(
+            "sweeper_entry",
+            environment=self.world.system_at(proxy.url).process_environment(),
+            log_file=folder / "logs" / "sweeper.log",
+        )
 
     # --- Running -------------------------------------------------------------------------------------------
 
@@ -136,7 +147,8 @@ class Campaign:
 
     def _tick(self) -> None:
         self._agents.tick()
-        self._api.tick()
+        self._api.server.tick()
+        self._sweeper.tick()
         time.sleep(TICK_SECONDS)
 
     def _await_rest(self) -> None:
@@ -218,6 +230,7 @@ class Campaign:
     def _conclude(self, began: float) -> Outcome:
         self._proxies.clear()
         self._injector.stop()
+        self._sweeper.close()
         for name in self._agents.stop():
             self.problems.add("stuck", "", f"{name} did not stop")
         self._watcher.stop()

@@ -35,10 +35,9 @@ ACCEPTED = 202
 class ClientFaults:
     """Carries out one fault; says whether it happened."""
 
-    def __init__(self, world: World, api: "Api", *, has_sweeper: bool) -> None:
+    def __init__(self, world: World, api: "Api") -> None:
         self._world = world
         self._api = api
-        self._has_sweeper = has_sweeper
         self._lock = threading.Lock()
         self.errors: list[str] = []
         self.submit_again: Callable[[int], str] | None = None
@@ -59,7 +58,7 @@ class ClientFaults:
             "cancel": self._cancel,
             "retry": self._retry,
             "submit_twice": self._submit_twice,
-            "api_killed": lambda fault, job: self._api.kill(),
+            "api_killed": lambda fault, job: self._api.server.kill(),
         }
 
     def __call__(self, fault: "PlannedFault", job_id: str, agent: "Agent", at: "At") -> bool:
@@ -77,8 +76,6 @@ class ClientFaults:
 
     def _exhaust(self, job_id: str) -> bool:
         """Receive what waits again and again, until SQS moves it to the dead-letter queue."""
-        if not self._has_sweeper:
-            return False
         received = 0
         for _ in range(MAX_RECEIVE_COUNT + 1):
             answer = self._world.sqs.receive_message(

@@ -12,6 +12,7 @@ from tests.faults.watcher import Watcher
 from tests.faults.world import ARTIFACTS, DATA, INPUTS, OUTPUTS, World
 
 OK = 200
+PROBE = "self-check"
 ARTIFACT_PREFIXES = ("staging", "logs", "manifests", "evidence")
 
 
@@ -135,10 +136,10 @@ class Results:
                 return key.startswith((INPUTS, OUTPUTS)) or (not key and touch.method == "HEAD")
             return key.startswith(OUTPUTS) or (touch.method == "POST" and "delete=" in touch.query)
         first, _, rest = key.partition("/")
-        is_known = first in ARTIFACT_PREFIXES and rest.partition("/")[0] in job_ids
+        is_known = first in ARTIFACT_PREFIXES and rest.partition("/")[0] in job_ids | {PROBE}
         is_bulk = touch.method == "POST" and "delete=" in touch.query
-        is_check = not key and touch.method in ("GET", "HEAD")
-        return touch.bucket == ARTIFACTS and (is_known or is_bulk or is_check)
+        is_listing = touch.method in ("GET", "HEAD") and key in ("", "staging/")
+        return touch.bucket == ARTIFACTS and (is_known or is_bulk or is_listing)
 
     def _by_folder(self) -> dict[str, list[ObjectTouch]]:
         if self._touches is None:
