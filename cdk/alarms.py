@@ -49,6 +49,10 @@ OLDEST_URGENT_JOB = Duration.minutes(45)
 """A first boot and one job in front of it fit."""
 SILENT_MINUTES = 3
 """The controller publishes six samples a minute; a deploy or one failed run of it takes less than three."""
+UNSWEPT_PERIODS = 3
+"""Periods of five minutes. What it repairs is rare, so a service's bad minutes need nobody."""
+RELEASE_PERIODS = 2
+"""Periods of five minutes. A machine that fails tries again within each; one missing answer needs nobody."""
 BOOT_FAILURES = 2
 """Within BOOTS_WATCHED: a single one is replaced by itself."""
 BOOTS_WATCHED = Duration.minutes(30)
@@ -111,6 +115,8 @@ class Alarms(Construct):
             yield from queue_rules(self._system, pool)
             yield from job_rules(config, pool)
             yield from fleet_rules(config, pool)
+            yield release_rule(config, pool)
+            yield sweeper_rule(config, pool)
         yield from api_rules(config)
         yield image_rule(config)
 
@@ -262,6 +268,38 @@ def fleet_rules(config: DeploymentConfig, pool: Pool) -> Iterator[Rule]:
         metric=metric(Metric.ROLLOUT_FAILED, "Maximum", FIVE_MINUTES),
         threshold=1,
         no_data=f"the controller is silent, which is the alarm {Alarm.CONTROLLER_SILENT}.",
+    )
+
+
+def release_rule(config: DeploymentConfig, pool: Pool) -> Rule:
+    """Return the alarm on machines that cannot take the active release."""
+    return Rule(
+        alarm=Alarm.RELEASE_FAILED,
+        pool=pool,
+        tells=f"{pool}: a machine cannot take the active release, and goes on with the one before.",
+        metric=scanfleet_metric(
+            config, Metric.RELEASE_FAILED, statistic="Sum", period=FIVE_MINUTES, pool=pool.value
+        ),
+        threshold=1,
+        periods=RELEASE_PERIODS,
+        no_data="it is sent when a machine fails to take it only.",
+    )
+
+
+def sweeper_rule(config: DeploymentConfig, pool: Pool) -> Rule:
+    """Return the alarm on the sweeper, which is silent when it fails."""
+    return Rule(
+        alarm=Alarm.SWEEPER_SILENT,
+        pool=pool,
+        tells=f"{pool}: no run of the sweeper saw all jobs for {UNSWEPT_PERIODS * 5} minutes.",
+        metric=scanfleet_metric(
+            config, Metric.SWEEPER_RUNS, statistic="Sum", period=FIVE_MINUTES, pool=pool.value
+        ),
+        threshold=1,
+        periods=UNSWEPT_PERIODS,
+        comparison=ComparisonOperator.LESS_THAN_THRESHOLD,
+        missing=BREACHING,
+        no_data="that is what it watches for.",
     )
 
 

@@ -5,19 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from aws_cdk import ArnFormat, Duration, Stack
-from aws_cdk.aws_iam import IRole, PolicyStatement, Role, ServicePrincipal
+from aws_cdk import ArnFormat, Stack
+from aws_cdk.aws_iam import IRole, Role
 from aws_cdk.aws_lambda import Function
-from aws_cdk.aws_scheduler import CfnSchedule
 from constructs import Construct
 
+from cdk.function_schedule import start_every
 from cdk.grants import allow
 from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import (
     AGENTS_PARTITION,
     CONTROLLER_PERIOD,
-    PRODUCT,
     Alarm,
     Component,
     Env,
@@ -25,7 +24,6 @@ from scanfleet.contract import (
     Pool,
     alarm_name,
     fleet_name,
-    function_name,
     metric_namespace,
     parameter_name,
 )
@@ -35,8 +33,6 @@ MEMORY_MIB = 256
 """Six SDK clients and their answers take about half of it; twice the memory costs twice."""
 TIMEOUT = CONTROLLER_PERIOD + timedelta(seconds=15)
 """An invocation ends by itself within its minute; this is for one whose last sample meets silent services."""
-EVENT_AGE = Duration.minutes(1)
-"""A start that comes later than this is the next minute's: also the least that both services allow."""
 ROLLBACK_ALARMS = (Alarm.BOOT_FAILURES, Alarm.FAILURE_RATE, Alarm.HANG_RATE)
 """What takes a rollout back."""
 _TAGGED = ("instance", "volume", "network-interface", "spot-instances-request")
@@ -91,8 +87,14 @@ class Controller(Construct):
         self._let_read(role, fleets)
         self._let_publish(role)
         self._let_roll_out(role, fleets)
-        self.function.configure_async_invoke(max_event_age=EVENT_AGE, retry_attempts=0)
-        self._schedule()
+        start_every(
+            self,
+            CONTROLLER_PERIOD,
+            function=self.function,
+            stage=self._stage,
+            component=Component.CONTROLLER,
+            what="the fleet controller",
+        )
 
     def _environment(self, fleets: Sequence[ControlledFleet]) -> dict[str, str]:
         whole = self._system.environment(self)
@@ -221,35 +223,4 @@ class Controller(Construct):
             resource=resource,
             resource_name=name,
             arn_format=ArnFormat.SLASH_RESOURCE_NAME if by_slash else ArnFormat.COLON_RESOURCE_NAME,
-        )
-
-    # --- When it runs --------------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        stack = Stack.of(self)
-        role = Role(
-            self,
-            "SchedulerRole",
-            assumed_by=ServicePrincipal(
-                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
-            ),
-        )
-        role.add_to_policy(
-            PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.function.function_arn])
-        )
-        minutes = int(CONTROLLER_PERIOD.total_seconds() // 60)
-        CfnSchedule(
-            self,
-            "Schedule",
-            name=function_name(self._stage, Component.CONTROLLER),
-            description=f"{PRODUCT} {self._stage}: starts the fleet controller",
-            schedule_expression=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
-            flexible_time_window=CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
-            target=CfnSchedule.TargetProperty(
-                arn=self.function.function_arn,
-                role_arn=role.role_arn,
-                retry_policy=CfnSchedule.RetryPolicyProperty(
-                    maximum_event_age_in_seconds=int(EVENT_AGE.to_seconds()), maximum_retry_attempts=0
-                ),
-            ),
         )

@@ -70,6 +70,22 @@ def rows(system: System) -> list[list[IWidget]]:
             graph("Hangs", *hangs(config), unit="attempts", stacked=True),
         ],
         [log_table(config, FAILURES, width=12), log_table(config, HANGS, width=12)],
+        [
+            graph(
+                "What was found undone and repaired",
+                search(config, Metric.SWEEPER_REPAIRS, statistic="Sum"),
+                unit="repairs",
+                width=12,
+                stacked=True,
+            ),
+            graph(
+                "Sweeper: runs in five minutes",
+                search(config, Metric.SWEEPER_RUNS, statistic="Sum"),
+                unit="runs",
+                width=12,
+                limit=(1, "sweeper-silent"),
+            ),
+        ],
         [log_table(config, LONGEST_WAITS)],
     ]
 

@@ -102,6 +102,16 @@ JOBS_BY_OWNER = Query(
         "sort jobs desc",
     ),
 )
+REPAIRS = Query(
+    name="jobs/what was found undone and repaired",
+    components=(Component.SWEEPER, Component.AGENT),
+    lines=(
+        "fields @timestamp, repair, job_id, attempt, state, files",
+        "filter action = 'repaired'",
+        "sort @timestamp desc",
+        "limit 200",
+    ),
+)
 AGENT_PROBLEMS = Query(
     name="machines/warnings and errors of agents",
     components=(Component.AGENT,),

@@ -1,4 +1,4 @@
-"""The pools' machines and what scales them."""
+"""The pools' machines, what scales them, and what finishes the jobs that got stuck."""
 
 from aws_cdk.aws_elasticloadbalancingv2 import ITargetGroup
 from constructs import Construct
@@ -10,12 +10,13 @@ from cdk.controller import ControlledFleet, Controller
 from cdk.fleet import IMAGES, Fleet
 from cdk.lambda_function import DependenciesLayer
 from cdk.network import Network
+from cdk.sweeper import Sweeper
 from cdk.system import System
 from scanfleet.contract import Pool
 
 
 class FleetStack(BaseStack):
-    """One fleet for each pool that has machines on AWS, and the controller that watches them all."""
+    """One fleet for each pool that has machines on AWS; the controller and the sweeper serve all pools."""
 
     def __init__(
         self,
@@ -43,11 +44,13 @@ class FleetStack(BaseStack):
             for pool in config.pools
             if pool in IMAGES
         }
+        layer = DependenciesLayer(self, "Packages", config=config)
+        Sweeper(self, "Sweeper", system=system, layer=layer)
         Controller(
             self,
             "Controller",
             system=system,
-            layer=DependenciesLayer(self, "Packages", config=config),
+            layer=layer,
             fleets=[
                 ControlledFleet(
                     pool=pool,

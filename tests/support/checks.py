@@ -35,6 +35,7 @@ _ALL: tuple[Check, ...] = (
     checks_scaling.scaling_moves,
     checks_functions.functions,
     checks_functions.controller,
+    checks_functions.sweeper,
     checks_api.load_balancer,
     checks_api.agents_health,
     checks_api.http_api,

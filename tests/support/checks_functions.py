@@ -1,8 +1,15 @@
 """Checks of Lambda functions and of what starts them."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
-from scanfleet.contract import CONTROLLER_PERIOD, Component, function_name, log_group_name
+from scanfleet.contract import (
+    CONTROLLER_PERIOD,
+    SWEEPER_PERIOD,
+    Component,
+    function_name,
+    log_group_name,
+)
 from tests.support.deployment import Deployment
 from tests.support.findings import Finding
 
@@ -48,13 +55,22 @@ def functions(deployment: Deployment) -> Iterator[Finding]:
 
 def controller(deployment: Deployment) -> Iterator[Finding]:
     """One controller, started each minute by a schedule that is on."""
-    wanted = function_name(deployment.config.stage, Component.CONTROLLER)
+    yield from _started(deployment, Component.CONTROLLER, CONTROLLER_PERIOD)
+
+
+def sweeper(deployment: Deployment) -> Iterator[Finding]:
+    """One sweeper, started each minute by a schedule that is on."""
+    yield from _started(deployment, Component.SWEEPER, SWEEPER_PERIOD)
+
+
+def _started(deployment: Deployment, component: Component, period: timedelta) -> Iterator[Finding]:
+    wanted = function_name(deployment.config.stage, component)
     found = {
         f.logical_id: f
         for _, f in deployment.everywhere(FUNCTION)
         if f.properties.get("FunctionName") == wanted
     }
-    minutes = int(CONTROLLER_PERIOD.total_seconds() // 60)
+    minutes = int(period.total_seconds() // 60)
     rate = f"rate({minutes} minute{'s' if minutes > 1 else ''})"
     starts = 0
     for where, schedule in deployment.everywhere(SCHEDULE):
@@ -67,7 +83,8 @@ def controller(deployment: Deployment) -> Iterator[Finding]:
         if schedule.properties.get("ScheduleExpression") != rate:
             yield _found("PACE", where, str(schedule.properties.get("ScheduleExpression")))
     if starts != 1:
-        yield _found("STARTS", "fleet/ControllerSchedule", f"{starts} schedules start the controller")
+        where = f"fleet/{component.title()}Schedule"
+        yield _found("STARTS", where, f"{starts} schedules start the {component}")
     for name, function in found.items():
         if function.properties.get("ReservedConcurrentExecutions") != 1:
             yield _found("TWO_AT_ONCE", f"fleet/{name}")

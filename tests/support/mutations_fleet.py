@@ -212,6 +212,12 @@ FUNCTIONS = [
         caught_by="controller",
         seed=change(lambda p: p.update(State="DISABLED")),
     ),
+    Mutation(
+        fault="the sweeper's schedule is off",
+        where="fleet/SweeperSchedule",
+        caught_by="sweeper",
+        seed=change(lambda p: p.update(State="DISABLED")),
+    ),
 ]
 
 NETWORK = [
