@@ -12,7 +12,16 @@ from cdk.config import ConfigError
 from cdk.grants import allow
 from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
-from scanfleet.contract import LOGS_PREFIX, MANIFESTS_PREFIX, UPLOADS_PREFIX, Auth, Component, Env, TableIndex
+from scanfleet.contract import (
+    EVIDENCE_PREFIX,
+    LOGS_PREFIX,
+    MANIFESTS_PREFIX,
+    UPLOADS_PREFIX,
+    Auth,
+    Component,
+    Env,
+    TableIndex,
+)
 
 HANDLER = "scanfleet.api.lambda_entry.handler"
 MEMORY_MIB = 1024
@@ -100,13 +109,17 @@ class ApiFunction(Construct):
         allow(role, "FindJobs", ["dynamodb:Query"], indexes)
         queues = [queue.queue_arn for pool in self._system.queues.values() for queue in pool.queues.values()]
         allow(role, "QueueJobs", ["sqs:SendMessage", "sqs:GetQueueAttributes"], queues)
+        handling = ("ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes")
+        dead_letters = [pool.dead_letters.queue_arn for pool in self._system.queues.values()]
+        allow(role, "HandleDeadLetters", [f"sqs:{action}" for action in handling], dead_letters)
 
     def _let_see_files(self, role: Role) -> None:
         data, artifacts = self._system.buckets.data, self._system.buckets.artifacts
         uploads = data.arn_for_objects(f"{UPLOADS_PREFIX}*")
         allow(role, "SignUploads", ["s3:PutObject"], [uploads], wildcard=_OBJECTS)
         allow(role, "SignDownloads", ["s3:GetObject"], [uploads], wildcard=_OBJECTS)
-        kept = [artifacts.arn_for_objects(f"{prefix}*") for prefix in (LOGS_PREFIX, MANIFESTS_PREFIX)]
+        shown = (LOGS_PREFIX, MANIFESTS_PREFIX, EVIDENCE_PREFIX)
+        kept = [artifacts.arn_for_objects(f"{prefix}*") for prefix in shown]
         allow(role, "ReadLogsAndManifests", ["s3:GetObject"], kept, wildcard=_OBJECTS)
         # Without a condition on the prefix: a job's folder is asked for by its exact name, and HeadBucket,
         # which readiness asks, needs the same permission.

@@ -8,7 +8,14 @@ from aws_cdk.aws_kms import IKey
 from aws_cdk.aws_s3 import BlockPublicAccess, Bucket, BucketEncryption, LifecycleRule, ObjectOwnership
 from constructs import Construct
 
-from scanfleet.contract import LOGS_KEPT, LOGS_PREFIX, STAGING_KEPT, STAGING_PREFIX
+from scanfleet.contract import (
+    EVIDENCE_KEPT,
+    EVIDENCE_PREFIX,
+    LOGS_KEPT,
+    LOGS_PREFIX,
+    STAGING_KEPT,
+    STAGING_PREFIX,
+)
 
 ABANDONED_UPLOADS_KEPT = timedelta(days=2)
 """Parts of an upload that nobody completed cost money and are invisible. Two days outlast any job."""
@@ -42,6 +49,7 @@ class Buckets(Construct):
             rules=[
                 _expire("abandoned-results", prefix=STAGING_PREFIX, after=STAGING_KEPT),
                 _expire("old-program-logs", prefix=LOGS_PREFIX, after=LOGS_KEPT),
+                _expire("old-evidence", prefix=EVIDENCE_PREFIX, after=EVIDENCE_KEPT),
             ],
         )
 

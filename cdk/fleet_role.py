@@ -12,6 +12,7 @@ from cdk.system import System
 from scanfleet.contract import (
     AGENTS_PARTITION,
     DATA_PARAMETERS,
+    EVIDENCE_PREFIX,
     JOB_PARTITIONS,
     LOGS_PREFIX,
     MANIFESTS_PREFIX,
@@ -32,6 +33,7 @@ READ_PARAMETERS = (*DATA_PARAMETERS, Parameter.MEDIT_RELEASE)
 
 _READ = ("s3:GetObject",)
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
+_TAKE = ("sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage")
 _OBJECTS = "objects under a prefix come and go"
 
 
@@ -100,7 +102,7 @@ class AgentRole(Construct):
         allow(
             self.role,
             "TakeAndRetryJobs",
-            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:SendMessage"],
+            [*_TAKE, "sqs:SendMessage", "sqs:GetQueueAttributes"],
             [queue.queue_arn for queue in pool.queues.values()],
         )
         allow(self.role, "SetDeadLettersAside", ["sqs:SendMessage"], [pool.dead_letters.queue_arn])
@@ -117,12 +119,13 @@ class AgentRole(Construct):
             [data.arn_for_objects("*")],
             wildcard=_OBJECTS,
         )
-        for sid, prefix, actions in (
-            ("StageResults", STAGING_PREFIX, (*_READ, *_WRITE, "s3:DeleteObject")),
-            ("KeepManifests", MANIFESTS_PREFIX, (*_READ, *_WRITE)),
-            ("KeepProgramLogs", LOGS_PREFIX, _WRITE),
+        for sid, prefixes, actions in (
+            ("StageResults", (STAGING_PREFIX,), (*_READ, *_WRITE, "s3:DeleteObject")),
+            ("KeepManifests", (MANIFESTS_PREFIX,), (*_READ, *_WRITE)),
+            ("KeepProgramLogs", (LOGS_PREFIX, EVIDENCE_PREFIX), _WRITE),
         ):
-            allow(self.role, sid, actions, [artifacts.arn_for_objects(f"{prefix}*")], wildcard=_OBJECTS)
+            objects = [artifacts.arn_for_objects(f"{prefix}*") for prefix in prefixes]
+            allow(self.role, sid, actions, objects, wildcard=_OBJECTS)
 
     def _work_on_prefixes(self) -> None:
         """Read and write what the configuration names besides the data bucket.

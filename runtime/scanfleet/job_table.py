@@ -90,7 +90,13 @@ class JobTable:
         }
 
     def _failure(
-        self, job: Job, failure_class: FailureClass, reason: str, exit_code: int | None = None
+        self,
+        job: Job,
+        failure_class: FailureClass,
+        reason: str,
+        exit_code: int | None = None,
+        *,
+        has_evidence: bool = False,
     ) -> Failure:
         return Failure(
             failure_class=failure_class,
@@ -99,6 +105,7 @@ class JobTable:
             exit_code=exit_code,
             agent_id=job.agent_id,
             at=utc(self._clock()),
+            has_evidence=has_evidence,
         )
 
     # --- Conditional writes ---------------------------------------------------------------------------------

@@ -189,10 +189,16 @@ class Leases(JobTable):
         ).job
 
     def failure(
-        self, lease: Lease, failure_class: FailureClass, reason: str, exit_code: int | None = None
+        self,
+        lease: Lease,
+        failure_class: FailureClass,
+        reason: str,
+        exit_code: int | None = None,
+        *,
+        has_evidence: bool = False,
     ) -> Failure:
         """Return the failure record of this attempt, stamped with the store's clock."""
-        return self._failure(lease.job, failure_class, reason, exit_code)
+        return self._failure(lease.job, failure_class, reason, exit_code, has_evidence=has_evidence)
 
     def _update_leased(self, lease: Lease, changes: Mapping[str, Any]) -> Lease:
         condition, values, names = _fencing(lease)

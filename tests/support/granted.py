@@ -14,6 +14,7 @@ Templates = dict[str, dict[str, Any]]
 OWN_ACCOUNTS = {ACCOUNT, "000000000000"}
 FOLDERS = {
     contract.LOGS_PREFIX,
+    contract.EVIDENCE_PREFIX,
     contract.MANIFESTS_PREFIX,
     contract.STAGING_PREFIX,
     contract.UPLOADS_PREFIX,

@@ -204,11 +204,12 @@ def test_who_read_and_wrote_a_bucket_is_recorded_in_a_bucket_of_its_own(dev, par
     assert logs not in {dev.named(p).logical_id for p in (Parameter.DATA_BUCKET, Parameter.ARTIFACTS_BUCKET)}
 
 
-def test_staged_results_and_program_logs_expire_as_the_contract_says(dev):
+def test_staged_results_program_logs_and_evidence_expire_as_the_contract_says(dev):
     artifacts = dev.named(Parameter.ARTIFACTS_BUCKET)
 
     assert expiry_days(artifacts, contract.STAGING_PREFIX) == contract.STAGING_KEPT.days
     assert expiry_days(artifacts, contract.LOGS_PREFIX) == contract.LOGS_KEPT.days
+    assert expiry_days(artifacts, contract.EVIDENCE_PREFIX) == contract.EVIDENCE_KEPT.days
 
 
 def test_what_clients_store_never_expires(dev):

@@ -40,7 +40,7 @@ class Evidence:
 
     def save(self, reason, *, program, samples, gpu):
         alive = program.process_ids()
-        self.saved.append({"reason": reason, "alive": alive, "samples": samples, "gpu": gpu})
+        self.saved.append({"reason": reason, "alive": alive, "samples": samples, "gpu": gpu and gpu()})
         return self.does_save
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -34,24 +34,12 @@ MAX_SAMPLES = 240
 MAX_GPU_BYTES = 64 * 1024
 
 Parts = Mapping[str, Callable[[], object]]
-
-
-class EvidenceStore(Protocol):
-    """Saves evidence of one attempt; what a watch knows of it."""
-
-    def save(
-        self,
-        reason: str,
-        *,
-        program: RunningProgram,
-        samples: Sequence[Sample],
-        gpu: Mapping[str, Any] | None,
-    ) -> bool:
-        """Save the bundle; say whether it was stored. Never raises, and takes a few seconds at most."""
+GpuState = Callable[[], Mapping[str, Any]]
+"""Asks the GPUs for their state; it may never answer."""
 
 
 class EvidenceSaver:
-    """Saves one attempt's bundle to the artifacts bucket. See `EvidenceStore`."""
+    """Saves one attempt's bundle to the artifacts bucket. See `watchdog.EvidencePort`."""
 
     def __init__(
         self,
@@ -80,7 +68,7 @@ class EvidenceSaver:
         *,
         program: RunningProgram,
         samples: Sequence[Sample],
-        gpu: Mapping[str, Any] | None,
+        gpu: GpuState | None,
     ) -> bool:
         """Save the bundle; say whether it was stored."""
         facts: dict[str, object] = {
@@ -108,14 +96,14 @@ class EvidenceSaver:
         reason: str,
         program: RunningProgram,
         samples: Sequence[Sample],
-        gpu: Mapping[str, Any] | None,
+        gpu: GpuState | None,
     ) -> Evidence:
         parts: Parts = {
             "last_lines": self._program_log.last_lines,
             "processes": lambda: describe(program.process_ids()),
             "dialogs": lambda: _dialogs(program.process_ids()),
             "samples": lambda: tuple(asdict(sample) for sample in samples[-MAX_SAMPLES:]),
-            "gpu": lambda: None if gpu is None else _gpu(gpu),
+            "gpu": lambda: None if gpu is None else _gpu(gpu()),
             "machine": lambda: machine_facts(self._scratch),
         }
         found, missing = in_threads(parts, within=self._collect)

@@ -45,7 +45,7 @@ class EvidencePort(Protocol):
         *,
         program: RunningProgram,
         samples: Sequence[Sample],
-        gpu: Mapping[str, Any] | None,
+        gpu: Callable[[], Mapping[str, Any]] | None,
     ) -> bool: ...
 
 
