@@ -44,7 +44,9 @@ class Settlement:
     def failed(self, lease: Lease, error: JobFailure) -> None:
         """Retry the job as its failure class allows, or end it as failed."""
         self._on_end(lease.job, error)
-        failure = self._leases.failure(lease, error.failure_class, error.reason, error.exit_code)
+        failure = self._leases.failure(
+            lease, error.failure_class, error.reason, error.exit_code, has_evidence=error.has_evidence
+        )
         delay = retry_delay(lease.job, error.failure_class)
         if delay is None:
             put_away(self._queues, self._message, self._leases.fail(lease, failure), agent_id=lease.agent_id)
