@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from scanfleet.agent.instance import IDENTITY_PATH, SPOT_ACTION_PATH, TARGET_STATE_PATH, TOKEN_PATH
+from scanfleet.agent.instance import (
+    IDENTITY_PATH,
+    REBALANCE_PATH,
+    SPOT_ACTION_PATH,
+    TARGET_STATE_PATH,
+    TOKEN_PATH,
+)
 
 
 class FakeMetadata:
@@ -31,6 +37,10 @@ class FakeMetadata:
     def take_back(self, time: str) -> None:
         """EC2 gives notice of a spot interruption."""
         self.documents[SPOT_ACTION_PATH] = json.dumps({"action": "terminate", "time": time})
+
+    def advise_to_leave(self, time: str) -> None:
+        """EC2 recommends to replace the instance."""
+        self.documents[REBALANCE_PATH] = json.dumps({"noticeTime": time})
 
     def forget_tokens(self) -> None:
         """All tokens end."""

@@ -1,8 +1,9 @@
-"""The two lifecycle calls that moto lacks, answered on a real boto3 client by the documented rules.
+"""The lifecycle calls that moto lacks, and a refusal, on a real boto3 client by the documented rules.
 
 Rules, from the EC2 Auto Scaling API reference (CompleteLifecycleAction, RecordLifecycleActionHeartbeat): an
 action that waits is known by group, hook and instance; its completion ends it; anything else is a
-ValidationError.
+ValidationError. An instance whose end would make the group smaller than its minimum is not ended
+(TerminateInstanceInAutoScalingGroup).
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ class LifecycleActions:
     """
 
     def __init__(self, client: Any) -> None:
+        self._client = client
         self.waiting: set[Action] = set()
         self.completed: list[Action] = []
         self.kept_alive: list[Action] = []
@@ -29,8 +31,23 @@ class LifecycleActions:
         events.register("before-call.auto-scaling.CompleteLifecycleAction", self._answer(self._complete))
         events.register("before-call.auto-scaling.RecordLifecycleActionHeartbeat", self._answer(self._keep))
 
-        for call in ("SetInstanceProtection", "SetInstanceHealth"):
+        for call in ("SetInstanceProtection", "SetInstanceHealth", "TerminateInstanceInAutoScalingGroup"):
             events.register(f"before-call.auto-scaling.{call}", self._pass_unless_down)
+        end = "before-call.auto-scaling.TerminateInstanceInAutoScalingGroup"
+        events.register(end, self._keep_minimum)
+
+    def _keep_minimum(self, params: dict[str, Any], **_: Any) -> Any:
+        if params["body"]["ShouldDecrementDesiredCapacity"] != "true":
+            return None
+        for group in self._client.describe_auto_scaling_groups()["AutoScalingGroups"]:
+            ids = [instance["InstanceId"] for instance in group["Instances"]]
+            if params["body"]["InstanceId"] in ids and group["DesiredCapacity"] <= group["MinSize"]:
+                message = (
+                    f"Currently, desiredSize equals minSize ({group['MinSize']})."
+                    " Terminating instance without replacement will violate group's min size constraint."
+                )
+                return _refusal(400, "ValidationError", message)
+        return None
 
     def _pass_unless_down(self, **_: Any) -> Any:
         return _refusal(500, "InternalFailure", "down") if self.is_down else None

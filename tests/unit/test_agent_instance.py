@@ -121,6 +121,10 @@ class StandInWorker:
 
     def __init__(self):
         self.busy = 0
+        self.is_quiet = False
+        self.given_back = 0
+        self.condemned = None
+        self.suspensions = {}
         self.trouble = None
         self.is_on_hold = False
         self.drains = []
@@ -131,6 +135,10 @@ class StandInWorker:
 
     def hold(self, is_on_hold):
         self.is_on_hold = is_on_hold
+
+    def suspend(self, cause, reason, *, is_healthy=False):
+        assert is_healthy or reason is None, "a load balancer would have the machine replaced"
+        self.suspensions[cause] = reason
 
     def drain(self, grace, *, reason):
         self.drains.append((grace, reason))
@@ -376,6 +384,190 @@ def test_an_instance_that_is_set_aside_takes_no_job_until_it_is_in_service(membe
     membership.look()
 
     assert not worker.is_on_hold
+
+
+# --- Rebalance recommendations -----------------------------------------------------------------------------
+
+
+def text_of(epoch_seconds):
+    return datetime.fromtimestamp(epoch_seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_rebalance_recommendation_says_since_when(imds):
+    imds.advise_to_leave("2027-01-15T08:22:00Z")
+
+    at = datetime(2027, 1, 15, 8, 22, tzinfo=UTC).timestamp()
+    assert InstanceMetadata(imds.url).rebalance_advised_at() == at
+
+
+@pytest.mark.parametrize("advice", ["", "{}", '{"noticeTime": 5}'])
+def test_a_recommendation_that_cannot_be_read_is_no_answer(imds, advice):
+    imds.documents["/latest/meta-data/events/recommendations/rebalance"] = advice
+
+    with pytest.raises(Unavailable, match="rebalance"):
+        InstanceMetadata(imds.url).rebalance_advised_at()
+
+
+def test_after_ec2s_advice_nothing_new_is_taken_until_the_group_ends_the_machine(
+    membership, imds, worker, clock
+):
+    worker.run(1)
+    imds.advise_to_leave(text_of(clock.now))
+    membership.look()
+    assert worker.suspensions["rebalance"]
+    assert worker.drains == [], "what runs may take its time: no end is announced yet"
+
+    imds.want("Terminated")
+    membership.look()
+
+    assert len(worker.drains) == 1
+
+
+def test_advice_that_no_end_follows_is_forgotten_after_a_while(membership, imds, worker, clock):
+    imds.advise_to_leave(text_of(clock.now))
+    membership.look()
+    clock.pass_by(RULES.rebalance - timedelta(seconds=1))
+    membership.look()
+    assert worker.suspensions["rebalance"]
+
+    clock.pass_by(timedelta(seconds=1))
+    membership.look()
+    assert worker.suspensions == {"rebalance": None}
+    imds.advise_to_leave(text_of(clock.now))
+    membership.look()
+
+    assert worker.suspensions["rebalance"], "a fresh advice counts again"
+
+
+# --- Condemned and idle machines ---------------------------------------------------------------------------
+
+
+def test_a_condemned_machine_is_said_to_be_unhealthy_until_the_group_has_heard_it(
+    membership, group, worker, clock, caplog
+):
+    membership.look()
+    assert group.instance()["HealthStatus"] == "Healthy"
+    worker.condemned = "3 different jobs in a row failed here"
+    group.actions.is_down = True
+    membership.look()
+    assert "not given up" in caplog.text
+
+    group.actions.is_down = False
+    clock.pass_by(timedelta(minutes=1))
+    membership.look()
+
+    assert group.instance()["HealthStatus"] == "Unhealthy"
+    reasons = {r.reason for r in caplog.records if getattr(r, "action", "") == "instance_unhealthy"}
+    assert reasons == {"3 different jobs in a row failed here"}
+
+
+IDLE = timedelta(minutes=10)
+
+
+@pytest.fixture
+def idle_machine(group, imds, worker, clock):
+    """A membership that ends its instance when it is idle, after it has been so for long."""
+    imds.want("InService")
+    rules = MembershipRules(end_idle=IDLE)
+    found = Membership(group.member, InstanceMetadata(imds.url), worker, rules=rules, clock=clock)
+    found.look()
+    clock.pass_by(IDLE)
+    found.look()
+    return found
+
+
+def ended(caplog):
+    return [r.action for r in caplog.records if getattr(r, "action", "").startswith("instance_")]
+
+
+def test_by_default_no_instance_ends_itself(membership, worker, clock):
+    membership.look()
+    clock.pass_by(timedelta(days=7))
+    membership.look()
+
+    assert "idle" not in worker.suspensions
+
+
+def test_an_idle_instance_stops_receiving_before_it_ends(idle_machine, group, worker, clock):
+    assert worker.suspensions["idle"]
+    assert group.instance()["LifecycleState"] == "InService"
+
+    idle_machine.look()
+    assert group.instance()["LifecycleState"] == "InService", "the last poll has not come back"
+
+
+def test_at_the_groups_minimum_an_idle_instance_stays_and_says_so_once(
+    idle_machine, group, worker, clock, caplog
+):
+    caplog.set_level(logging.INFO)
+    worker.is_quiet = True
+    idle_machine.look()
+    assert worker.suspensions["idle"] is None
+
+    for _ in range(3):
+        clock.pass_by(IDLE)
+        idle_machine.look()
+        idle_machine.look()
+
+    assert group.instance()["LifecycleState"] == "InService"
+    assert ended(caplog) == ["instance_idle_at_minimum"]
+
+
+def test_a_job_that_came_with_the_last_poll_keeps_the_instance(idle_machine, group, worker):
+    worker.is_quiet = True
+    worker.given_back = 1
+
+    idle_machine.look()
+
+    assert worker.suspensions["idle"] is None
+    assert group.instance()["LifecycleState"] == "InService"
+
+
+def test_a_job_that_came_before_the_last_poll_keeps_the_instance(idle_machine, group, worker, clock):
+    worker.run(1)
+    idle_machine.look()
+    assert worker.suspensions["idle"] is None
+
+    worker.run(0)
+    worker.is_quiet = True
+    idle_machine.look()
+    assert worker.suspensions["idle"] is None, "the idle time begins anew"
+
+
+def test_silence_of_auto_scaling_keeps_the_instance(idle_machine, group, worker, caplog):
+    group.actions.is_down = True
+    worker.is_quiet = True
+
+    idle_machine.look()
+
+    assert worker.suspensions["idle"] is None
+    assert "idle, not ended" in caplog.text
+
+
+def test_an_instance_above_the_minimum_ends_and_the_group_gets_smaller(group, worker, clock, imds, caplog):
+    caplog.set_level(logging.INFO)
+    name = f"{FLEET}-that-may-be-empty"
+    instance_id = create_group(boto3.Session(region_name="us-east-1"), name)
+    group.client.update_auto_scaling_group(AutoScalingGroupName=name, MinSize=0)
+    member = FleetMember(group.client, fleet=name, instance_id=instance_id)
+    imds.want("InService")
+    rules = MembershipRules(end_idle=IDLE)
+    machine = Membership(member, InstanceMetadata(imds.url), worker, rules=rules, clock=clock)
+    machine.look()
+    clock.pass_by(IDLE)
+    machine.look()
+    worker.is_quiet = True
+
+    machine.look()
+    machine.look()
+
+    (found,) = group.client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+    assert (found["DesiredCapacity"], found["Instances"]) == (0, [])
+    assert worker.suspensions["idle"], "it takes nothing while its end comes"
+    assert "instance_ends_idle" in ended(caplog)
+
+
+# --- Metadata that is silent -------------------------------------------------------------------------------
 
 
 def test_silent_metadata_is_said_once_and_changes_nothing(membership, imds, worker, caplog):

@@ -123,6 +123,13 @@ def test_a_warm_machines_agent_that_holds_back_is_no_slot_in_service():
     assert values[Metric.SLOTS_IN_SERVICE] == 0
 
 
+def test_a_suspected_machine_is_no_slot_in_service_and_does_not_boot():
+    values = decide(pool(instance(), agent(is_suspended=True), waiting=2))
+
+    assert (values[Metric.SLOTS_IN_SERVICE], values[Metric.SLOTS_BOOTING]) == (0, 0)
+    assert values[Metric.BACKLOG_PER_SLOT] == 2
+
+
 def test_a_machine_from_the_warm_pool_boots_until_its_agent_stops_holding_back():
     values = decide(pool(instance(state="Pending:Wait"), agent(is_on_hold=True)))
 
@@ -189,7 +196,8 @@ def fleets(draw):
         members.append(instance(name, draw(st.sampled_from(STATES)), age=age))
         if draw(st.booleans()):
             slots = draw(st.integers(1, 4))
-            facts = {"is_stopping": draw(st.booleans()), "is_on_hold": draw(st.booleans())}
+            kinds = ("is_stopping", "is_on_hold", "is_suspended")
+            facts = {kind: draw(st.booleans()) for kind in kinds}
             on = draw(st.sampled_from([name, ""]))
             members.append(agent(on, slots=slots, busy=draw(st.integers(0, slots)), **facts))
     return pool(
@@ -201,8 +209,9 @@ def fleets(draw):
 
 
 def free_slots(facts: PoolFacts, name: str) -> int:
-    on = [a for a in facts.agents if a.instance_id == name and not a.is_stopping and not a.is_on_hold]
-    return sum(a.slots - a.busy for a in on)
+    on = [a for a in facts.agents if a.instance_id == name]
+    takes = [a for a in on if not (a.is_stopping or a.is_on_hold or a.is_suspended)]
+    return sum(a.slots - a.busy for a in takes)
 
 
 @given(fleets())

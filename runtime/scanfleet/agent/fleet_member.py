@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NO_ACTION = "No active Lifecycle Action"
 """Part of the message of the ValidationError for a hook at which nothing waits."""
+AT_MINIMUM = "min size constraint"
+"""Part of the message of the ValidationError for an end that would make the group too small."""
 
 
 class FleetMember:
@@ -44,6 +46,18 @@ class FleetMember:
                 InstanceId=self._instance_id, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False
             )
 
+    def end_instance(self) -> bool:
+        """End this instance and make the group smaller by it. False: the group is at its minimum size.
+
+        The terminate hook applies, scale-in protection does not.
+        Source: Amazon EC2 Auto Scaling API reference, TerminateInstanceInAutoScalingGroup.
+        """
+        with _answering("end of the instance", refusals=(AT_MINIMUM,)) as answer:
+            self._client.terminate_instance_in_auto_scaling_group(
+                InstanceId=self._instance_id, ShouldDecrementDesiredCapacity=True
+            )
+        return answer.was_accepted
+
     def heartbeat(self, hook: str) -> bool:
         """Start a waiting hook's time-out anew. False: nothing waits."""
         with _answering(f"heartbeat of hook {hook}") as answer:
@@ -69,12 +83,14 @@ class _Answer:
 
 
 @contextmanager
-def _answering(what: str) -> Iterator[_Answer]:
+def _answering(what: str, refusals: tuple[str, ...] = (NO_ACTION,)) -> Iterator[_Answer]:
+    """Turn silence and errors into Unavailable, but ValidationErrors with one of these texts into a no."""
     answer = _Answer()
     try:
         yield answer
     except ClientError as error:
-        if NO_ACTION not in error.response.get("Error", {}).get("Message", ""):
+        message = error.response.get("Error", {}).get("Message", "")
+        if not any(refusal in message for refusal in refusals):
             raise Unavailable(f"{what}: {error}") from error
         answer.was_accepted = False
     except (BotoCoreError, ResponseParserError) as error:

@@ -24,6 +24,7 @@ TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a path
 IDENTITY_PATH = "/latest/dynamic/instance-identity/document"
 TARGET_STATE_PATH = "/latest/meta-data/autoscaling/target-lifecycle-state"
 SPOT_ACTION_PATH = "/latest/meta-data/spot/instance-action"
+REBALANCE_PATH = "/latest/meta-data/events/recommendations/rebalance"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,19 @@ class InstanceMetadata:
             return SpotNotice(action=found["action"], at=at)
         except (ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"the spot notice cannot be read: {text!r}") from error
+
+    def rebalance_advised_at(self) -> float | None:
+        """Return when EC2 said that it is likely to take this spot instance back soon, epoch seconds.
+
+        None while it has not. Source: EC2 user guide, "EC2 instance rebalance recommendations".
+        """
+        text = self._ask(REBALANCE_PATH)
+        if text is None:
+            return None
+        try:
+            return datetime.fromisoformat(json.loads(text)["noticeTime"]).timestamp()
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"the rebalance recommendation cannot be read: {text!r}") from error
 
     def _ask(self, path: str) -> str | None:
         """Return the answer, or None for 404. A token that was refused is replaced once."""

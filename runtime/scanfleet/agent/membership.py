@@ -7,8 +7,14 @@
     Terminated,              drains; once drained, completes the terminate hook
       Warmed:Terminated
     (spot notice)            drains within the time that is left
+    (rebalance advice)       takes nothing new for a while: the group launches another machine and then
+                             terminates this one; if it does not, this one goes on
+    (no job for long)        stops taking jobs, sees that nothing came, and ends its instance
+    (condemned machine)      says that it is unhealthy: the group replaces it
 
-A busy instance is protected from scale-in. Nothing here ever waits for, or is waited for by, a job.
+The ladder of ends is one stop with a grace: whatever asks for it, the drain that ends first counts.
+A busy instance is protected from scale-in. Nothing here ever waits for, or is waited for by, a job: a machine
+that scale-in chooses in the moment between a job's arrival and its protection drains like any other.
 """
 
 import logging
@@ -18,10 +24,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from scanfleet import contract
+from scanfleet.agent.drainable import Drainable
 from scanfleet.agent.fleet_member import FleetMember
+from scanfleet.agent.idle_end import IdleEnd
 from scanfleet.agent.instance import InstanceMetadata, SpotNotice
 from scanfleet.errors import Unavailable
 
@@ -32,31 +39,8 @@ ASIDE = frozenset({"Standby", "Detached"})
 IN_SERVICE = "InService"
 WARM = "Warmed:"
 COMPLETION_TRIES = 5
-
-
-class Drainable(Protocol):
-    """What is needed of the worker."""
-
-    @property
-    def busy(self) -> int:
-        """Return how many slots are taken."""
-        ...
-
-    def problem(self) -> str | None:
-        """Return why it takes no work, or None."""
-        ...
-
-    def hold(self, is_on_hold: bool) -> None:
-        """Take nothing new for now, or go on."""
-        ...
-
-    def drain(self, grace: timedelta, *, reason: str) -> None:
-        """Take nothing new for ever."""
-        ...
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call back after each change of what runs."""
-        ...
+CONDEMNED_SAID_EVERY = timedelta(minutes=1)
+"""Until the group has understood: it may be suspended, or not have answered."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +58,10 @@ class MembershipRules:
     drain: timedelta = contract.DRAIN_GRACE
     hand_back: timedelta = timedelta(seconds=30)
     """Before a spot instance goes: time to stop programs and hand their jobs back."""
+    rebalance: timedelta = contract.LAUNCH_HOOK_TIMEOUT
+    """After EC2's advice: the group has time to launch another machine and to end this one."""
+    end_idle: timedelta | None = None
+    """An instance without a job for so long ends itself; None: never."""
 
 
 class Membership:
@@ -99,6 +87,9 @@ class Membership:
         self._give_up_at = clock() + self._rules.ready.total_seconds()
         self._notice: SpotNotice | None = None
         self._is_leaving = False
+        self._advised_at: float | None = None
+        self._is_holding_back = False
+        self._idle_end = IdleEnd(member, worker, after=self._rules.end_idle, clock=clock)
         self._is_protected: bool | None = None
         self._busy_at = float("-inf")
         self._not_before: dict[str, float] = {}
@@ -134,11 +125,14 @@ class Membership:
             return
 
     def look(self) -> None:
-        """Look at target state, spot notice and running jobs, and do what follows."""
+        """Look at target state, notices and running jobs, and do what follows."""
         self._see_target()
         self._see_spot_notice()
+        self._see_rebalance_advice()
         self._tell_ready()
+        self._tell_condemned()
         self._tell_busy()
+        self._idle_end.look(is_serving=self._is_serving)
         if self._is_leaving and self._is_due("heartbeat", self._rules.heartbeat):
             self._call("heartbeat", lambda: self._member.heartbeat(contract.TERMINATE_HOOK))
 
@@ -174,6 +168,25 @@ class Membership:
             log.warning("EC2 takes the instance back", extra={"action": "spot_notice", "at": notice.at})
             self._begin_to_leave(max(timedelta(), min(left, self._rules.drain)), f"spot {notice.action}")
 
+    def _see_rebalance_advice(self) -> None:
+        """Hold back after EC2's advice, but not for ever: without capacity elsewhere this machine stays."""
+        advised_at: float | None = None
+        with suppress(Unavailable):  # said by _see_target
+            advised_at = self._metadata.rebalance_advised_at()
+        if advised_at is not None and advised_at != self._advised_at:
+            self._advised_at = advised_at
+            log.warning("EC2 advises to replace the instance", extra={"action": "rebalance_advised"})
+            self._worker.suspend("rebalance", "EC2 may take the instance back soon", is_healthy=True)
+            self._is_holding_back = True
+        patience_ends = (self._advised_at or 0.0) + self._rules.rebalance.total_seconds()
+        if self._is_holding_back and self._clock() >= patience_ends:
+            self._is_holding_back = False
+            self._worker.suspend("rebalance", None)
+
+    @property
+    def _is_serving(self) -> bool:
+        return self._was_ready and not self._is_leaving and self._target in (IN_SERVICE, None)
+
     def _begin_to_leave(self, grace: timedelta, reason: str) -> None:
         facts = {"action": "drain_started", "reason": reason, "grace_seconds": grace.total_seconds()}
         log.info("drains: %s", reason, extra=facts)
@@ -198,6 +211,11 @@ class Membership:
         elif not self._was_ready and self._clock() >= self._give_up_at:
             self._give_up_at = self._clock() + self._rules.ready.total_seconds()
             give_up(self._member, f"not ready after {self._rules.ready}: {problem}")
+
+    def _tell_condemned(self) -> None:
+        reason = self._worker.condemned
+        if reason is not None and not self._is_leaving and self._is_due("condemned", CONDEMNED_SAID_EVERY):
+            give_up(self._member, reason)
 
     def _tell_busy(self) -> None:
         """Have a busy instance protected from scale-in; a leaving one cannot be any more."""

@@ -130,7 +130,10 @@ class InstanceLoad(BaseModel):
     job_ids: tuple[str, ...] = Field(description="For operators; empty for other callers.")
     started: datetime
     seen: datetime
-    is_stopping: bool
+    is_stopping: bool = Field(description="It drains: its jobs may go on, new ones it does not take.")
+    is_suspended: bool = Field(
+        description="It takes no jobs for now, or one to prove itself: its machine is suspected."
+    )
 
 
 class Load(BaseModel):

@@ -13,9 +13,12 @@ def why_waiting(job: Job, services: Services) -> str:
     agents = [agent for agent in services.agents.in_service() if agent.pool == job.pool]
     if not agents:
         return f"no agent serves pool {job.pool}"
-    serving = [agent for agent in agents if not agent.is_stopping]
-    if not serving:
+    staying = [agent for agent in agents if not agent.is_stopping]
+    if not staying:
         return f"every agent of pool {job.pool} is stopping"
+    serving = [agent for agent in staying if not agent.is_suspended]
+    if not serving:
+        return f"no agent of pool {job.pool} takes jobs now: their machines are suspected or being checked"
     slots = sum(agent.slots for agent in serving)
     busy = sum(min(agent.busy, agent.slots) for agent in serving)
     if busy < slots:

@@ -38,7 +38,12 @@ def backlog_per_slot(waiting: int, slots: int) -> float:
 
 def slots_in_service(agents: Iterable[AgentReport]) -> int:
     """Return the slots of agents that take jobs."""
-    return sum(agent.slots for agent in agents if not agent.is_stopping and not agent.is_on_hold)
+    return sum(agent.slots for agent in agents if _takes_jobs(agent))
+
+
+def _takes_jobs(agent: AgentReport) -> bool:
+    """Return whether jobs go to the agent: a suspended machine's slots would hold back one that could work."""
+    return not (agent.is_stopping or agent.is_on_hold or agent.is_suspended)
 
 
 def slots_busy(agents: Iterable[AgentReport]) -> int:

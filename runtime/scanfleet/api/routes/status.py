@@ -52,4 +52,5 @@ def _instance(agent: AgentReport, caller: Caller) -> InstanceLoad:
         started=utc(agent.started_at),
         seen=utc(agent.seen_at),
         is_stopping=agent.is_stopping,
+        is_suspended=agent.is_suspended,
     )
