@@ -8,9 +8,9 @@ Bulk transfer between S3 and a disk is `agent/transfer.py`.
 import base64
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -137,21 +137,55 @@ class ObjectStore:
                 ContentType=content_type or "application/octet-stream",
             )
 
-    def copy(self, source: S3Uri, target: S3Uri, size_bytes: int) -> None:
-        """Copy an object inside S3; beyond 5 GiB in parallel parts. Raises NotFound."""
+    def copy(
+        self, source: S3Uri, target: S3Uri, size_bytes: int, *, on_part: Callable[[], None] = lambda: None
+    ) -> None:
+        """Copy an object inside S3; beyond 5 GiB in parallel parts, each told of. Raises NotFound."""
         if size_bytes > self._max_single_copy_bytes:
-            self._copy_in_parts(source, target, size_bytes)
+            self._copy_in_parts(source, target, size_bytes, on_part)
             return
         with explained(source):
             self._client.copy_object(Bucket=target.bucket, Key=target.key, CopySource=_copy_source(source))
 
-    def copy_all(self, copies: Iterable[Copy]) -> None:
-        """Make these copies side by side; returns when all are done, raises the first failure."""
+    def copy_all(self, copies: Iterable[Copy], *, on_copied: Callable[[], None] = lambda: None) -> None:
+        """Make these copies side by side; returns when all are done, raises the first failure.
+
+        on_copied is called after each copy, and each part of a large one, by any thread. What it raises ends
+        the copying: copies that have begun are finished, no others begin.
+        """
+
+        def copy(one: Copy) -> None:
+            self.copy(one.source, one.target, one.size_bytes, on_part=on_copied)
+            on_copied()
+
         with ThreadPoolExecutor(PARALLEL_COPIES, "copy") as threads:
-            for _ in threads.map(lambda one: self.copy(one.source, one.target, one.size_bytes), copies):
+            for _ in threads.map(copy, copies):
                 pass
 
-    def _copy_in_parts(self, source: S3Uri, target: S3Uri, size_bytes: int) -> None:
+    def abort_unfinished(self, copies: Iterable[Copy]) -> None:
+        """Abort every multipart upload to the targets of those copies that are made in parts.
+
+        Whoever began one and sleeps since cannot finish it then. Uploads to other keys are left alone.
+        """
+        for copy in copies:
+            if copy.size_bytes > self._max_single_copy_bytes:
+                self._abort_uploads_to(copy.target)
+
+    def _abort_uploads_to(self, uri: S3Uri) -> None:
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=uri.bucket, Prefix=uri.key
+        )
+        with explained(uri):
+            found = [one for page in pages for one in page.get("Uploads", []) if one["Key"] == uri.key]
+        for upload in found:
+            with suppress(NotFound), explained(uri):  # its owner was quicker
+                self._client.abort_multipart_upload(
+                    Bucket=uri.bucket, Key=uri.key, UploadId=upload["UploadId"]
+                )
+
+    def _copy_in_parts(
+        self, source: S3Uri, target: S3Uri, size_bytes: int, on_part: Callable[[], None]
+    ) -> None:
         with explained(target):
             upload_id = self._client.create_multipart_upload(Bucket=target.bucket, Key=target.key)["UploadId"]
         ranges = [
@@ -170,6 +204,7 @@ class ObjectStore:
                     PartNumber=number,
                     UploadId=upload_id,
                 )
+            on_part()
             return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
 
         try:

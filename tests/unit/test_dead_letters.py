@@ -8,6 +8,7 @@ from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
 from scanfleet.agent.burial import put_away
+from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.settling import Settlement
 from scanfleet.clients import build_clients
 from scanfleet.contract import Pool, Priority
@@ -91,7 +92,8 @@ def failed_for_good(fleet, job, failure_class):
         lease = taken(fleet, job)
         fleet.leases.requeue(lease, fleet.leases.failure(lease, failure_class, "it broke"))
     message = fleet.queues.receive(POOL, Priority.NORMAL, wait=timedelta(), visibility_seconds=30)
-    settlement = Settlement(fleet.leases, fleet.queues, message)
+    held = HeldMessage(message, job, visibility_seconds=30)
+    settlement = Settlement(fleet.leases, fleet.queues, held)
     settlement.failed(taken(fleet, job), JobFailure(failure_class, "it broke\x1b[0m"))
     return fleet.store.get(job.job_id)
 

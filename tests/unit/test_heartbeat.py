@@ -1,15 +1,18 @@
 """The heartbeat: what it renews when, and when it makes the attempt stop."""
 
+import time
 from datetime import timedelta
 
 import pytest
 
 from scanfleet.agent.lease import Heartbeat, HeartbeatRules, Pulse
+from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.output import ProgressBoard
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.vitals import Allowances, Phase, Vitals
 from scanfleet.contract import Pool
-from scanfleet.errors import LeaseLost, Unavailable
-from scanfleet.jobs import Job, JobState, new_job_id
+from scanfleet.errors import JobFailure, LeaseLost, Unavailable
+from scanfleet.jobs import FailureClass, Job, JobState, new_job_id
 from scanfleet.leases import Lease
 from scanfleet.processors.base import Progress
 from scanfleet.queue import Message
@@ -29,8 +32,10 @@ class Table:
         self.job = job
         self.renewals: list[tuple[float, str | None]] = []
         self.error: Exception | None = None
+        self.looks = 0
 
     def get(self, _job_id: str) -> Job:
+        self.looks += 1
         if self.error:
             raise self.error
         return self.job
@@ -75,14 +80,29 @@ class Bench:
         self.table, self.queue = Table(job), Queue()
         self.board = ProgressBoard(lambda: self.now)
         self.stop = StopRequest()
+        self.vitals = Vitals(Allowances(), lambda: self.now)
+        self.stuck: list[JobFailure] = []
         self.heartbeat = Heartbeat(
             pulse=Pulse(self.table, self.queue, RULES),
             lease=Lease(job, "a1", 1),
-            message=Message("url", "receipt", "{}", 1),
+            message=HeldMessage(Message("url", "receipt", "{}", 1), job, visibility_seconds=35),
             board=self.board,
+            vitals=self.vitals,
             stop=self.stop,
+            on_stuck=self.stuck.append,
             clock=lambda: self.now,
         )
+
+    @property
+    def beats(self) -> int:
+        return self.table.looks + len(self.table.renewals)
+
+
+def await_true(is_so) -> None:
+    give_up_at = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -147,6 +167,56 @@ def test_a_lease_that_could_not_be_renewed_in_time_counts_as_lost(bench):
     bench.now += 1
     with pytest.raises(LeaseLost, match="not renewed for 25 s"):
         bench.heartbeat.beat()
+
+
+def test_an_attempt_without_a_sign_of_life_is_asked_to_stop_and_still_renewed(bench):
+    bench.vitals.begin(Phase.DOWNLOAD)
+    bench.now += 299
+    bench.heartbeat._renewed_at = bench.now  # it beat all the while
+    bench.heartbeat.beat()
+    assert bench.stop.reason is None
+
+    bench.now += 5
+    bench.heartbeat.beat()
+
+    assert bench.stop.reason is StopReason.STALLED
+    assert bench.stop.failure.failure_class is FailureClass.TRANSFER
+    assert bench.stop.failure.reason == "the download stood still for 304 s"
+    assert bench.table.renewals == [(0.0, None)]
+
+
+def test_an_attempt_that_does_not_settle_either_is_renewed_no_more_and_its_machine_is_told_of(bench):
+    bench.vitals.begin(Phase.RUN)
+    bench.heartbeat.start()
+    try:
+        for _ in range(19):  # 190 s: asked to stop after 120 s, given up 60 s later
+            bench.now += 10
+            bench.heartbeat._renewed_at = bench.now
+            seen = bench.beats
+            await_true(lambda seen=seen: bench.beats > seen or bench.stuck)
+    finally:
+        bench.heartbeat.stop()
+
+    [stuck] = bench.stuck
+    assert stuck.condemns_machine
+    assert "the program's watch stood still" in stuck.reason
+    assert bench.stop.reason is StopReason.LEASE_LOST
+
+
+def test_a_slow_transfer_that_moves_bytes_is_left_alone(bench):
+    bench.vitals.begin(Phase.STAGE)
+    for minute in range(60):
+        bench.now += 240
+        bench.vitals.moved(minute + 1, 10**12)
+        bench.heartbeat._renewed_at = bench.now
+        bench.heartbeat.beat()
+
+    bench.now += 300
+    bench.vitals.moved(60, 10**12)  # it is asked ten times a second, and tells the same
+    bench.heartbeat._renewed_at = bench.now
+    bench.heartbeat.beat()
+
+    assert bench.stop.reason is StopReason.STALLED
 
 
 def test_an_unforeseen_error_does_not_end_the_heartbeat(bench):

@@ -9,17 +9,20 @@ from functools import partial
 
 from scanfleet.agent.lease import Heartbeat, Pulse
 from scanfleet.agent.log_shipping import LogShipper
+from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.output import ProgramLog, ProgressBoard
-from scanfleet.agent.publication import Publication
+from scanfleet.agent.publication import Publication, summary
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.settling import OnEnd, Settlement
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.target_folder import TargetFolder
 from scanfleet.agent.transfer import Transfer, TransferStopped
+from scanfleet.agent.vitals import Phase, SeenWatch, Vitals
 from scanfleet.agent.watch import Watch
 from scanfleet.agent.workspace import Scratch, Workspace
 from scanfleet.contract import Metric
-from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError
-from scanfleet.jobs import FailureClass, Job, JobState, Manifest, ResultSummary
+from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError, TargetLost
+from scanfleet.jobs import FailureClass, Job, JobState, Manifest
 from scanfleet.leases import Lease, Leases
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
@@ -72,10 +75,12 @@ class Attempt:
     ) -> None:
         self._tools = tools
         self._lease = lease
-        self._message = message
+        rules = tools.pulse.rules
+        self._message = HeldMessage(message, lease.job, visibility_seconds=rules.visibility_seconds)
         self._stop = stop
         self._on_end = on_end
         self._board = ProgressBoard(time.monotonic)
+        self._vitals = Vitals(rules.allowances, time.monotonic)
 
     def run(self) -> None:
         """Work and settle."""
@@ -119,7 +124,9 @@ class Attempt:
             lease=self._lease,
             message=self._message,
             board=self._board,
+            vitals=self._vitals,
             stop=self._stop,
+            on_stuck=partial(self._tell_end, job),
         )
         with ExitStack() as stack:  # undone in reverse order: the heartbeat goes on while the log is shipped
             stack.callback(program_log.close)
@@ -135,13 +142,15 @@ class Attempt:
         """Turn how the work ended into what has to be settled. Raises LeaseLost."""
         try:
             manifest = self._work(workspace, program_log)
-            result = self._tools.publication.publish(manifest)
+            self._publish(manifest)
         except LeaseLost:
             raise
         except (ProgramStopped, TransferStopped, CancelRequested) as stopped:
             return self._stopped(settlement, stopped)
         except JobFailure as failure:
             return partial(settlement.failed, self._lease, failure)
+        except TargetLost as lost:
+            return partial(settlement.failed, self._lease, JobFailure(FailureClass.BAD_INPUT, str(lost)))
         except ScanfleetError as error:
             transfer = JobFailure(FailureClass.TRANSFER, str(error))
             return partial(settlement.failed, self._lease, transfer)
@@ -149,7 +158,7 @@ class Attempt:
             log.exception("attempt failed", extra=self._facts("attempt_failed"))
             internal = JobFailure(FailureClass.PROGRAM_ERROR, f"internal error: {error!r}")
             return partial(settlement.failed, self._lease, internal)
-        return partial(self._completed, settlement, manifest, result)
+        return partial(self._completed, settlement, manifest)
 
     def _stopped(self, settlement: Settlement, stopped: Exception) -> Callable[[], None]:
         reason = self._stop.reason
@@ -157,6 +166,9 @@ class Attempt:
             raise LeaseLost("the heartbeat lost the lease") from stopped
         if reason is StopReason.AGENT_STOPPING:
             return partial(settlement.handed_back, self._lease)
+        if reason is StopReason.STALLED:
+            stall = self._stop.failure or JobFailure(FailureClass.TRANSFER, "the attempt stood still")
+            return partial(settlement.failed, self._lease, stall)
         return partial(settlement.cancelled, self._lease)
 
     def _work(self, workspace: Workspace, program_log: ProgramLog) -> Manifest:
@@ -171,21 +183,42 @@ class Attempt:
             stages = self._board.finish()
             record_stages(self._lease.job, stages, known=processor.stages)
             self._advance(JobState.UPLOADING, stage=None, stage_seconds=stages)
-            manifest = self._tools.publication.stage(
-                self._lease.job, workspace.folders.output, on_bytes=_ignore, should_stop=self._stop.is_set
-            )
-            self._lease = self._tools.leases.commit(self._lease)
-            return manifest
+            return self._stage_and_commit(workspace)
         return self._tools.publication.recorded(self._lease.job)
 
-    def _completed(self, settlement: Settlement, manifest: Manifest, result: ResultSummary) -> None:
+    def _stage_and_commit(self, workspace: Workspace) -> Manifest:
+        job, publication = self._lease.job, self._tools.publication
+        self._vitals.begin(Phase.STAGE)
+        manifest = publication.stage(
+            job, workspace.folders.output, on_bytes=self._vitals.moved, should_stop=self._stop.is_set
+        )
+        TargetFolder(
+            job,
+            self._tools.objects,
+            read_job=self._tools.leases.get,
+            read_manifest=publication.recorded,
+        ).check(manifest.files)
+        self._lease = self._tools.leases.commit(self._lease)
+        return manifest
+
+    def _publish(self, manifest: Manifest) -> None:
+        """Publish, say so in the record, then take away whatever could be published from."""
+        self._vitals.begin(Phase.PUBLISH)
+        if self._lease.job.published_at is None:
+            self._tools.publication.publish(manifest, on_copied=self._on_copied)
+            self._lease = self._tools.leases.published(self._lease)
+        self._tools.publication.clean_up(manifest)
+
+    def _on_copied(self) -> None:
+        """Other stops wait: what is committed is soon published."""
+        self._vitals.sign()
+        if self._stop.reason in (StopReason.LEASE_LOST, StopReason.STALLED):
+            raise TransferStopped("the publication was stopped")
+
+    def _completed(self, settlement: Settlement, manifest: Manifest) -> None:
+        result = summary(manifest)
         settlement.completed(self._lease, result)
         record_bytes(Metric.BYTES_PUBLISHED, self._lease.job, result.size_bytes)
-        try:
-            self._tools.publication.clean_up(manifest)
-        except ScanfleetError as error:
-            # The job is done; the bucket's lifecycle rule removes what is left.
-            log.warning("staged files were left: %s", error, extra=self._facts("staging_left"))
 
     def _check_folders(self, job: Job) -> None:
         """Refuse folders outside the allowed prefixes, whoever wrote the record (design, invariant 4)."""
@@ -206,8 +239,9 @@ class Attempt:
 
     def _download(self, workspace: Workspace) -> int:
         source = S3Uri.parse_folder(self._lease.job.source_uri, field="source_uri")
+        self._vitals.begin(Phase.DOWNLOAD)
         done = self._tools.transfer.download(
-            source, workspace.folders.input, on_bytes=_ignore, should_stop=self._stop.is_set
+            source, workspace.folders.input, on_bytes=self._vitals.moved, should_stop=self._stop.is_set
         )
         record_bytes(Metric.BYTES_DOWNLOADED, self._lease.job, done.size_bytes)
         return done.size_bytes
@@ -225,7 +259,8 @@ class Attempt:
             input_bytes=input_bytes,
         )
         invocation = processor.prepare(job, workspace.folders)
-        watch = self._tools.new_watch(run)
+        watch = SeenWatch(self._tools.new_watch(run), self._vitals)
+        self._vitals.begin(Phase.RUN)
         self._tools.runner.run(
             invocation,
             processor=processor,
@@ -241,9 +276,9 @@ class Attempt:
             raise ProgramStopped
         self._lease = self._tools.leases.advance(self._lease, state, **facts)
 
+    def _tell_end(self, job: Job, failure: JobFailure) -> None:
+        if self._on_end is not None:
+            self._on_end(job, failure)
+
     def _facts(self, action: str) -> dict[str, object]:
         return {"action": action, "job_id": self._lease.job.job_id, "attempt": self._lease.attempt}
-
-
-def _ignore(_done: int, _total: int) -> None:
-    """Transfers report bytes; the job's percentage is the program's alone."""

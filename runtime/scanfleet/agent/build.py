@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from scanfleet import contract
 from scanfleet.agent import checks
 from scanfleet.agent.attempt import Tools
 from scanfleet.agent.lease import HeartbeatRules, Pulse
@@ -12,9 +13,11 @@ from scanfleet.agent.release_keeper import KeeperRules, ReleaseKeeper
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.self_check import SelfCheck, Suspendable
 from scanfleet.agent.transfer import Transfer
+from scanfleet.agent.vitals import Allowances
 from scanfleet.agent.watches import Watches
 from scanfleet.agent.workspace import Scratch
 from scanfleet.clients import Clients, HeartbeatClients
+from scanfleet.dynamo import TableClock
 from scanfleet.history import RunHistory
 from scanfleet.leases import Leases
 from scanfleet.objects import ObjectStore
@@ -28,6 +31,7 @@ from scanfleet.s3_uri import AllowedPrefixes
 from scanfleet.settings import AgentSettings
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_ssm import SSMClient
 
 
@@ -42,7 +46,7 @@ def build_tools(
     objects = ObjectStore(clients.s3)
     transfer = Transfer(objects, clients.credentials)
     return Tools(
-        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
+        leases=build_leases(settings, clients.dynamodb),
         queues=JobQueues(clients.sqs, settings.queues, settings.dead_letters),
         objects=objects,
         transfer=transfer,
@@ -60,14 +64,21 @@ def build_tools(
 def build_pulse(settings: AgentSettings, clients: HeartbeatClients) -> Pulse:
     """Return what heartbeats work with: clients of their own, which give up soon."""
     return Pulse(
-        leases=Leases(clients.dynamodb, settings.job_table, lease_seconds=settings.lease_seconds),
+        leases=build_leases(settings, clients.dynamodb),
         queues=JobQueues(clients.sqs, settings.queues),
         rules=HeartbeatRules(
             every=timedelta(seconds=settings.heartbeat_seconds),
             lease=timedelta(seconds=settings.lease_seconds),
             visibility_seconds=settings.visibility_seconds,
+            # A program that was asked to stop is not looked at during its grace.
+            allowances=Allowances(look=contract.LOOK_STALL + settings.stop_grace),
         ),
     )
+
+
+def build_leases(settings: AgentSettings, client: "DynamoDBClient") -> Leases:
+    """Return the leases, timed by the table's clock: agents must agree on when one has run out."""
+    return Leases(client, settings.job_table, lease_seconds=settings.lease_seconds, clock=TableClock(client))
 
 
 def build_releases(settings: AgentSettings, clients: Clients, ssm: "SSMClient") -> ReleaseKeeper | None:

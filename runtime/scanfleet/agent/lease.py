@@ -4,16 +4,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from scanfleet import contract
+from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.output import ProgressBoard
 from scanfleet.agent.stopping import StopReason, StopRequest
-from scanfleet.errors import LeaseLost, NotFound, Unavailable
-from scanfleet.jobs import Job
+from scanfleet.agent.vitals import Allowances, Vitals
+from scanfleet.errors import JobFailure, LeaseLost, NotFound, Unavailable
+from scanfleet.jobs import FailureClass, Job
 from scanfleet.leases import Lease, Leases
-from scanfleet.queue import JobQueues, Message
+from scanfleet.queue import JobQueues
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class HeartbeatRules:
     visibility_seconds: int
     look: timedelta = contract.CANCEL_POLL_INTERVAL
     """How often to look for a cancel request between renewals."""
+    allowances: Allowances = field(default_factory=Allowances)
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,27 @@ class Pulse:
     rules: HeartbeatRules
 
 
+class AttemptStuck(Exception):
+    """The attempt gives no sign of life and does not settle either: nothing is renewed for it any more."""
+
+
 class Heartbeat:
-    """Beats in a thread of its own from `start` to `stop`."""
+    """Beats in a thread of its own from `start` to `stop`, as long as the attempt shows that it lives.
+
+    on_stuck hears of an attempt that was asked to stop for want of progress and did not. Its thread may stay
+    for ever, and with it the slot; lease and message go to another agent.
+    """
 
     def __init__(
         self,
         *,
         pulse: Pulse,
         lease: Lease,
-        message: Message,
+        message: HeldMessage,
         board: ProgressBoard,
+        vitals: Vitals,
         stop: StopRequest,
+        on_stuck: Callable[[JobFailure], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._leases = pulse.leases
@@ -60,8 +73,11 @@ class Heartbeat:
         self._lease = lease
         self._message = message
         self._board = board
+        self._vitals = vitals
         self._stop = stop
+        self._on_stuck = on_stuck
         self._clock = clock
+        self._asked_at: float | None = None
         self._renewed_at = self._extended_at = clock()
         self._written = board.current()
         self._ended = threading.Event()
@@ -84,6 +100,12 @@ class Heartbeat:
                 log.warning("lease lost: %s", lost, extra=self._facts("lease_lost"))
                 self._stop.set(StopReason.LEASE_LOST)
                 return
+            except AttemptStuck as stuck:
+                log.exception("attempt is stuck", extra=self._facts("attempt_stuck"))
+                self._stop.set(StopReason.LEASE_LOST)
+                reason = f"an attempt could not be stopped: {stuck}"
+                self._on_stuck(JobFailure(FailureClass.HANG, reason, condemns_machine=True))
+                return
             except Unavailable as error:
                 log.warning("heartbeat failed: %s", error, extra=self._facts("heartbeat_failed"))
             except Exception:
@@ -94,8 +116,9 @@ class Heartbeat:
         """Renew if it is time, or only look for a cancel request.
 
         Raises LeaseLost when the lease is another's, or when it could not be renewed for so long that it
-        must be taken for another's; Unavailable when a service did not answer.
+        must be taken for another's; AttemptStuck; Unavailable when a service did not answer.
         """
+        self._heed_vitals()
         silent = self._clock() - self._renewed_at
         if silent >= self._rules.lease.total_seconds():
             raise LeaseLost(f"not renewed for {silent:.0f} s")
@@ -106,6 +129,18 @@ class Heartbeat:
         if job.cancel_requested_at is not None and job.committed_attempt is None:
             self._stop.set(StopReason.CANCELLED)
 
+    def _heed_vitals(self) -> None:
+        """Ask an attempt without a sign of life to stop, and give it up when it does not."""
+        stall = self._vitals.stall()
+        if stall is None:
+            return
+        if self._asked_at is None:
+            log.error("attempt stands still: %s", stall.reason, extra=self._facts("attempt_stalled"))
+            self._asked_at = self._clock()
+            self._stop.set(StopReason.STALLED, stall)
+        elif self._clock() - self._asked_at >= self._rules.allowances.stop.total_seconds():
+            raise AttemptStuck(stall.reason)
+
     def _renew(self, percent: float, stage: str | None) -> Job:
         # Measured from before the call: the lease may not end later than this agent believes it does.
         sent_at = self._clock()
@@ -113,7 +148,7 @@ class Heartbeat:
         self._renewed_at = sent_at
         self._written = (percent, stage)
         if sent_at - self._extended_at >= self._rules.every.total_seconds():
-            self._queues.extend(self._message, visibility_seconds=self._rules.visibility_seconds)
+            self._message.extend(self._queues)
             self._extended_at = sent_at
         return renewed.job
 

@@ -7,10 +7,11 @@ work: the message comes back, its reader finds the job ended or queued, and does
 from collections.abc import Callable
 
 from scanfleet.agent.burial import put_away
+from scanfleet.agent.message import HeldMessage
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, Job, ResultSummary, retry_delay
 from scanfleet.leases import Lease, Leases
-from scanfleet.queue import JobQueues, Message
+from scanfleet.queue import JobQueues
 
 OnEnd = Callable[[Job, JobFailure | None], None]
 """Hears how an attempt ended, with the job as its lease knew it; None: it succeeded."""
@@ -23,7 +24,7 @@ class Settlement:
     """
 
     def __init__(
-        self, leases: Leases, queues: JobQueues, message: Message, on_end: OnEnd | None = None
+        self, leases: Leases, queues: JobQueues, message: HeldMessage, on_end: OnEnd | None = None
     ) -> None:
         self._leases = leases
         self._queues = queues
@@ -34,12 +35,12 @@ class Settlement:
         """End the job as completed."""
         self._on_end(lease.job, None)
         self._leases.complete(lease, result)
-        self._queues.delete(self._message)
+        self._message.let_go(self._queues.delete)
 
     def cancelled(self, lease: Lease) -> None:
         """End the job as cancelled."""
         self._leases.cancel(lease)
-        self._queues.delete(self._message)
+        self._message.let_go(self._queues.delete)
 
     def failed(self, lease: Lease, error: JobFailure) -> None:
         """Retry the job as its failure class allows, or end it as failed."""
@@ -49,12 +50,15 @@ class Settlement:
         )
         delay = retry_delay(lease.job, error.failure_class)
         if delay is None:
-            put_away(self._queues, self._message, self._leases.fail(lease, failure), agent_id=lease.agent_id)
+            ended = self._leases.fail(lease, failure)
+            self._message.let_go(
+                lambda message: put_away(self._queues, message, ended, agent_id=lease.agent_id)
+            )
             return
         # A fresh message: its delay is the back-off, and its receive count starts again.
         job = self._leases.requeue(lease, failure)
         self._queues.send(job, delay=delay)
-        self._queues.delete(self._message)
+        self._message.let_go(self._queues.delete)
 
     def handed_back(self, lease: Lease) -> None:
         """Give the job to another agent at once, by the rule for lost machines."""

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 
+from scanfleet.errors import JobFailure
+
 
 class StopReason(StrEnum):
     """Why an attempt stops before its end."""
@@ -14,6 +16,8 @@ class StopReason(StrEnum):
     """Another owner may have the job: kill at once, write nothing."""
     AGENT_STOPPING = "agent_stopping"
     """This agent goes away: stop the program and hand the job back."""
+    STALLED = "stalled"
+    """The attempt gave no sign of life for too long: stop, and settle as the stall's failure."""
 
 
 class StopRequest:
@@ -22,6 +26,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reason: StopReason | None = None
+        self._failure: JobFailure | None = None
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -33,11 +38,16 @@ class StopRequest:
         """Say whether to stop."""
         return self._reason is not None
 
-    def set(self, reason: StopReason) -> None:
+    @property
+    def failure(self) -> JobFailure | None:
+        """Return what the attempt fails with, where the reason is a failure."""
+        return self._failure
+
+    def set(self, reason: StopReason, failure: JobFailure | None = None) -> None:
         """Ask to stop, and wake everybody who listens."""
         with self._lock:
             if self._reason is None or reason is StopReason.LEASE_LOST:
-                self._reason = reason
+                self._reason, self._failure = reason, failure
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener()
