@@ -7,7 +7,7 @@ import pytest
 
 from cdk import lambda_package
 from cdk.config import ConfigError
-from scanfleet.contract import AGENT_STATUS_PORT, Auth, Env, Route
+from scanfleet.contract import AGENT_STATUS_PORT, Auth, Env, Pool, Route
 from tests.support.template import StackTemplate, flat
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
@@ -141,10 +141,12 @@ def test_without_the_built_packages_the_synth_says_what_to_run(monkeypatch, tmp_
 # --- Its role ----------------------------------------------------------------------------------------------
 
 
-def test_the_role_names_every_action_and_deletes_nothing(public):
-    actions = [action for s in statements(public).values() for action in listed(s["Action"])]
+def test_the_role_names_every_action_and_deletes_nothing_but_dead_letters(public):
+    found = statements(public)
+    actions = [action for s in found.values() for action in listed(s["Action"])]
 
-    assert not any("*" in action or "Delete" in action for action in actions)
+    assert not any("*" in action for action in actions)
+    assert {sid for sid, s in found.items() if "Delete" in str(s["Action"])} == {"HandleDeadLetters"}
     assert sorted({action.split(":")[0] for action in actions}) == [
         "dynamodb",
         "kms",
@@ -176,6 +178,16 @@ def test_it_writes_to_the_uploads_only_and_reads_what_callers_may_read(stack):
 
 def test_it_puts_jobs_into_queues_and_cannot_take_them(plain):
     assert listed(statements(plain)["QueueJobs"]["Action"]) == ["sqs:GetQueueAttributes", "sqs:SendMessage"]
+
+
+def test_it_takes_messages_of_the_dead_letter_queues_only(plain):
+    found = statements(plain)
+    taking = [sid for sid, s in found.items() if "sqs:ReceiveMessage" in listed(s["Action"])]
+    handled = [str(resource) for resource in listed(found["HandleDeadLetters"]["Resource"])]
+
+    assert taking == ["HandleDeadLetters"]
+    assert len(handled) == len(Pool) - 1
+    assert all("DeadLetters" in resource for resource in handled)
 
 
 # --- The load balancer -------------------------------------------------------------------------------------
