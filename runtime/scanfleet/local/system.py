@@ -1,4 +1,5 @@
-"""One machine's whole Scanfleet: the emulated cloud, the API and the agents, started and stopped together.
+"""One machine's whole Scanfleet: the emulated cloud, the API, the agents and the sweeper, started and stopped
+together.
 
 <state>/emulator/      the emulator's state
         agents/<name>/ each agent's scratch folder
@@ -23,6 +24,7 @@ from scanfleet.local.deploy import Cloud, DeployedSystem, start_cloud
 from scanfleet.local.emulator import LOOPBACK, free_port
 from scanfleet.local.emulator import NAME as EMULATOR
 from scanfleet.local.processes import Death, LocalModeError, Processes
+from scanfleet.local.sweeping import LocalSweeper
 from scanfleet.settings import ENV_PREFIX
 
 START_LIMIT = timedelta(seconds=60)
@@ -65,6 +67,7 @@ class LocalSystem:
         self._died = threading.Event()
         self.processes = Processes(on_death=self._on_death)
         self._cloud: Cloud | None = None
+        self._sweeper: LocalSweeper | None = None
         self.url = ""
 
     @property
@@ -95,6 +98,8 @@ class LocalSystem:
 
     def _stop(self) -> None:
         """Stop the agents and the API side by side, then the emulator that they settle their jobs in."""
+        if self._sweeper is not None:
+            self._sweeper.stop()
         self.processes.stop(*(child.name for child in self.processes.running() if child.name != EMULATOR))
         self.processes.stop_all()
         if self._cloud is not None:
@@ -120,6 +125,8 @@ class LocalSystem:
             self._start_agent(f"agent-{number}")
         self._start_program("api", "scanfleet.api.main", {"HOST": LOOPBACK, "PORT": str(port)})
         self._await_ready()
+        self._sweeper = LocalSweeper(self.deployed, log_file=plan.logs / "sweeper.log")
+        self._sweeper.start()
 
     def _start_agent(self, name: str) -> None:
         settings = {

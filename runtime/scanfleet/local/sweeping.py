@@ -1,0 +1,100 @@
+"""The sweeper of one machine: the code of the function on AWS, each minute, in a thread of the local process.
+
+A thread, because most runs of `make run` end before its first look, and until then it costs nothing.
+"""
+
+import logging
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from scanfleet.clients import Clients
+from scanfleet.contract import SWEEPER_PERIOD, Component
+from scanfleet.local.deploy import REGION, DeployedSystem
+from scanfleet.settings import SweeperSettings
+from scanfleet.sweeper.sweeper import Sweeper, build_sweeper
+from scanfleet.telemetry import JsonFormatter
+
+LOGGERS = ("scanfleet.sweeper", "scanfleet.repairs", "scanfleet.store")
+"""Whose lines go to the sweeper's log; the rest of this process talks to a terminal."""
+CALLS = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}, proxies={})
+
+
+class LocalSweeper:
+    """Sweeps from `start` to `stop`, the first time after a period."""
+
+    def __init__(
+        self, deployed: DeployedSystem, *, log_file: Path, every: timedelta = SWEEPER_PERIOD
+    ) -> None:
+        self._deployed = deployed
+        self._log_file = log_file
+        self._every_seconds = every.total_seconds()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the repair that is under way."""
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        if self._end.wait(self._every_seconds):
+            return
+        handler = self._open_log()
+        try:
+            sweeper = self._build()
+            while True:
+                sweeper.run(is_time_up=self._end.is_set)
+                if self._end.wait(self._every_seconds):
+                    return
+        finally:
+            for name in LOGGERS:
+                logging.getLogger(name).removeHandler(handler)
+            handler.close()
+
+    def _open_log(self) -> logging.Handler:
+        handler = logging.FileHandler(self._log_file, encoding="utf-8")
+        handler.setFormatter(JsonFormatter(Component.SWEEPER, stage=self._deployed.stage))
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.INFO)
+            logger.addHandler(handler)
+        return handler
+
+    def _build(self) -> Sweeper:
+        deployed = self._deployed
+        settings = SweeperSettings(
+            stage=deployed.stage,
+            job_table=deployed.job_table,
+            queues={pool: dict(urls) for pool, urls in deployed.queues.items()},
+            artifacts_bucket=deployed.artifacts_bucket,
+        )
+        clients = Clients(
+            s3=self._client("s3"),
+            sqs=self._client("sqs"),
+            dynamodb=self._client("dynamodb"),
+            credentials=Credentials("test", "test"),
+        )
+        return build_sweeper(clients, settings, clock=time.time)
+
+    def _client(self, service: Any) -> Any:
+        """Return a client of the emulator, and of nothing that this user's AWS profiles name."""
+        return boto3.session.Session().client(
+            service,
+            endpoint_url=self._deployed.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
+            config=CALLS,
+        )
