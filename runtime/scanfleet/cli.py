@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from scanfleet import cli_dead_letters, cli_jobs
+from scanfleet import cli_dead_letters, cli_evidence, cli_jobs
 from scanfleet.cli_options import EXIT_CODES, JsonOption, UrlOption
 from scanfleet.cli_release import release
 from scanfleet.cli_session import FleetGroup, GlobalOptions, connected, output
@@ -53,6 +53,7 @@ for verb in (
     cli_jobs.cancel,
     cli_jobs.retry,
     cli_jobs.logs,
+    cli_evidence.evidence,
 ):
     app.command()(verb)
 for_operators = app.command(rich_help_panel="For operators")

@@ -40,12 +40,14 @@ from scanfleet.client_redrive import redrive
 from scanfleet.client_transfer import Transfers
 from scanfleet.client_wait import OUTAGE_PATIENCE, wait_until_finished
 from scanfleet.errors import Conflict, InvalidRequest
+from scanfleet.evidence import Evidence
 from scanfleet.jobs import Manifest, new_job_id
 from scanfleet.s3_uri import S3Uri
 
 __all__ = [
     "Clock",
     "DownloadRefused",
+    "Evidence",
     "Health",
     "JobFailed",
     "JobHandle",
@@ -253,6 +255,13 @@ class Scanfleet:
             # By number from now on: a retry meanwhile must not splice two attempts' logs.
             page = self._api.get(path, LogPage, attempt=page.attempt, after=page.next)
         return "".join(parts)
+
+    def evidence(self, job_id: str, *, attempt: int | None = None) -> Evidence:
+        """Return what was seen of the job's program before its watch ended it.
+
+        attempt: by default the last one with evidence. Raises NotFound, which says which attempts have some.
+        """
+        return self._api.get(job_path(job_id, "/evidence"), Evidence, attempt=attempt)
 
     # --- The service ---------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from scanfleet.jobs import Manifest
 
 if TYPE_CHECKING:
     from scanfleet.client import Scanfleet
+    from scanfleet.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class JobHandle:
     def log(self, *, attempt: int | None = None, tail_lines: int | None = None) -> str:
         """Return what the job's program printed."""
         return self.fleet.log(self.job_id, attempt=attempt, tail_lines=tail_lines)
+
+    def evidence(self, *, attempt: int | None = None) -> "Evidence":
+        """Return what was seen of the job's program before its watch ended it."""
+        return self.fleet.evidence(self.job_id, attempt=attempt)
 
     def download(self, folder: Path | str, *, on_progress: OnProgress | None = None) -> Manifest:
         """Write the completed job's result into the folder; return its manifest."""

@@ -16,6 +16,7 @@ from scanfleet.api.routes import (
     console,
     dead_letters,
     documentation,
+    evidence,
     job,
     jobs,
     log,
@@ -49,7 +50,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.state.readiness = Readiness(services, settings)
     problems.install(app)
     app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
-    for module in (process, jobs, job, log, status, uploads, dead_letters):
+    for module in (process, jobs, job, log, evidence, status, uploads, dead_letters):
         app.include_router(module.router, responses=problems.documented(403, 421, 500, 503))
     for module in (documentation, console):
         app.include_router(module.router, include_in_schema=False)
