@@ -38,6 +38,7 @@ TIMING = {
 }
 RESTART_SECONDS = 0.5
 STOP_SECONDS = 20.0
+MAX_UNEXPECTED = 5
 
 
 class Disk:
@@ -86,7 +87,6 @@ class Agent:
         self.died_at: float | None = None
         self.is_machine_lost = False
         self.frozen_times: list[tuple[float, float]] = []
-        self.exit_codes: list[int] = []
         self.scratch = Disk(folder / "scratch")
         self.control = folder / "clock"
         self.control.write_bytes(struct.pack("<d", 0.0))
@@ -149,6 +149,8 @@ class Agents:
         self._broken = broken
         self.register = folder / "register"
         self.register.mkdir(parents=True)
+        self.unexpected: list[str] = []
+        """Ends of agents that nobody asked for."""
         self.members = []
         for n in range(1, count + 1):
             self.members.append(Agent(n, proxies.add(f"agent-{n}"), folder / "machines" / f"agent-{n}"))
@@ -166,9 +168,16 @@ class Agents:
                     continue
                 if agent.process is not None and agent.died_at is None:
                     agent.died_at = now
-                    agent.exit_codes.append(agent.process.returncode)
+                    self._note_end(agent, agent.process.returncode)
                 if agent.died_at is None or now - agent.died_at >= RESTART_SECONDS:
                     self._start(agent)
+
+    def _note_end(self, agent: Agent, code: int) -> None:
+        """An agent ends by SIGKILL or because it was told to; anything else it did by itself."""
+        if code not in (0, -signal.SIGKILL):
+            self.unexpected.append(f"{agent.who} ended by itself: {code}; see {agent.name}.log")
+        if len(self.unexpected) > MAX_UNEXPECTED:
+            raise RuntimeError(f"agents do not run: {self.unexpected}")
 
     def _start(self, agent: Agent) -> None:
         if agent.is_machine_lost:

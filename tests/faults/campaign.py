@@ -233,9 +233,10 @@ class Campaign:
         self._sweeper.close()
         for name in self._agents.stop():
             self.problems.add("stuck", "", f"{name} did not stop")
+        for text in self._agents.unexpected:
+            self.problems.add("stuck", "", text)
         self._watcher.stop()
-        for process in self._register.read():
-            del process
+        self._register.read()
         for process in self._register.all:
             self.problems.checked("no process at the end")
             if process.is_alive:
