@@ -124,6 +124,8 @@ class PoolConfig:
     slots_per_instance: int = setting(whole(1, 64), default=1)
     spot_percent: int = setting(whole(0, 100), default=0)
     """Share of spot instances above `min_instances`."""
+    idle_minutes: int = setting(whole(0, 1440, "minutes"), default=0)
+    """A machine without a job for so long ends itself; 0 leaves that to scale-in alone."""
     root_volume_gib: int = setting(whole(50, 16_384, "GiB"), default=100)
     root_volume_throughput_mibps: int = setting(whole(125, 1000, "MiB/s"), default=250)
     scratch_volume_gib: int = setting(whole(0, 16_384, "GiB"), default=0)

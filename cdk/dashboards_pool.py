@@ -136,6 +136,7 @@ def _machines(config: DeploymentConfig, pool: Pool) -> list[IWidget]:
             right=[
                 of(Metric.BOOT_DURATION, "SampleCount", "ready", boots),
                 of(Metric.BOOT_FAILED, "Sum", "given up", boots),
+                of(Metric.BREAKER_OPENED, "Sum", "suspected", boots),
             ],
             unit="seconds",
             right_unit="instances",

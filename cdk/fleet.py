@@ -27,11 +27,14 @@ from scanfleet.contract import (
     Env,
     Parameter,
     Pool,
+    WindowsPath,
     fleet_name,
 )
 
 IMAGES = {Pool.WINDOWS_GPU: Parameter.AMI_WINDOWS_GPU}
 """The pools that have machines on AWS, and where their image's id is."""
+GPU_POOLS = frozenset({Pool.WINDOWS_GPU})
+"""Their machines have a GPU, and run the closed program."""
 
 
 class Fleet(Construct):
@@ -109,7 +112,17 @@ class Fleet(Construct):
             Env.POOL: self.pool,
             Env.SLOTS: str(self._config.slots_per_instance),
             Env.FLEET: self.name,
+            **({Env.IDLE_MINUTES: str(idle)} if (idle := self._config.idle_minutes) else {}),
+            **({Env.NEEDS_GPU: "true"} if self.pool in GPU_POOLS else {}),
+            **self._releases(system),
         }
+
+    def _releases(self, system: System) -> dict[str, str]:
+        """Where the closed program's releases come from; nothing without a release bucket."""
+        bucket = system.config.medit.release_bucket
+        if bucket is None or self.pool not in GPU_POOLS:
+            return {}
+        return {Env.MEDIT_RELEASES: WindowsPath.MEDIT_RELEASES, Env.RELEASE_BUCKET: bucket}
 
     # --- The group -----------------------------------------------------------------------------------------
 

@@ -146,6 +146,14 @@ def test_an_agent_is_told_its_pool_its_slots_and_its_group(fleet):
         assert line in script.splitlines()
 
 
+def test_machines_end_themselves_when_they_are_idle_only_if_so_configured(fleet):
+    by_default = text_of(machine(fleet())["UserData"])
+    configured = text_of(machine(fleet(idle_minutes=30))["UserData"])
+
+    assert Env.IDLE_MINUTES not in by_default
+    assert f"{Env.IDLE_MINUTES}=30" in configured.splitlines()
+
+
 def test_a_version_of_the_stacks_is_never_taken_for_the_controllers(fleet):
     assert not fleet().only(TEMPLATE).properties["VersionDescription"].startswith(PIN_MARK)
 
@@ -336,6 +344,7 @@ def test_machines_take_and_retry_their_own_pools_jobs_alone(stack):
         "sqs:ChangeMessageVisibility",
         "sqs:DeleteMessage",
         "sqs:SendMessage",
+        "sqs:GetQueueAttributes",
     }
     assert len(taken_from) == len(Priority)
     assert all("WindowsGpuQueue" in queue and "DeadLetters" not in queue for queue in taken_from)
