@@ -33,6 +33,12 @@ def rows(config: DeploymentConfig) -> list[list[IWidget]]:
                 limit=(1, "rollout-failed"),
             ),
             graph(
+                "Machines that could not take the active release",
+                search(config, Metric.RELEASE_FAILED, statistic="Sum"),
+                unit="failed looks",
+                limit=(1, "release-failed"),
+            ),
+            graph(
                 "Boots: launch to ready agent",
                 search(config, Metric.BOOT_DURATION, statistic="p50", label="p50"),
                 search(config, Metric.BOOT_DURATION, statistic="p95", label="p95"),

@@ -98,7 +98,6 @@ def _values(config: DeploymentConfig, pool: Pool, bundle: AgentBundle) -> dict[s
         "Downloads": WindowsPath.STATE + r"\downloads",
         "Logs": WindowsPath.LOGS,
         "EnvironmentFile": WindowsPath.ENVIRONMENT_FILE,
-        "Releases": WindowsPath.MEDIT_RELEASES,
     }
     for name, part in (("Wheelhouse", bundle.wheelhouse), ("Source", bundle.source)):
         values[f"{name}Bucket"] = part.bucket_name

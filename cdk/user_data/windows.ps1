@@ -162,10 +162,6 @@ try {
 
     $step = 'environment'
     $facts = "SCANFLEET_SCRATCH=$scratch`r`nSCANFLEET_LOG_FOLDER=$Logs`r`nSCANFLEET_STATUS_HOST=$address`r`n"
-    if (Test-Path -LiteralPath "$Releases\.active") {
-        $release = (Get-Content -LiteralPath "$Releases\.active" -TotalCount 1).Trim()
-        $facts += "SCANFLEET_MEDIT_RELEASE_FOLDER=$Releases\$release`r`n"
-    }
     [IO.File]::WriteAllText($EnvironmentFile, "$Environment`r`n$facts")
 
     # Windows lets nothing in by itself, and a load balancer that gets no answer has the machine replaced.

@@ -111,7 +111,7 @@ def test_the_agent_finds_its_system_in_the_environment(dev_script):
 def test_settings_that_it_adds_are_the_contract_s(dev_script):
     added = set(re.findall(r"(SCANFLEET_[A-Z_]+)=", "\n".join(code_lines(BOOT))))
 
-    assert added == {Env.SCRATCH, Env.LOG_FOLDER, Env.STATUS_HOST, Env.MEDIT_RELEASE_FOLDER}
+    assert added == {Env.SCRATCH, Env.LOG_FOLDER, Env.STATUS_HOST}
     assert added.isdisjoint(environment(dev_script))
 
 

@@ -30,6 +30,11 @@ def known_processors(
 def pool_processors(
     settings: SystemSettings, pool: Pool, medit_releases: ReleaseSource | None = None
 ) -> Mapping[str, Processor]:
-    """Return the processors of a pool; whether this machine can run them is the self-check's to find out."""
-    mine = known_processors(settings, medit_releases)
-    return {name: processor for name, processor in mine.items() if processor.pool == pool}
+    """Return the processors of a pool; whether this machine can run them is the self-check's to find out.
+
+    The closed program is left out where the settings name no place for it and the pool has another processor.
+    """
+    mine = {n: p for n, p in known_processors(settings, medit_releases).items() if p.pool == pool}
+    if medit_releases is None and settings.medit_release_folder is None and len(mine) > 1:
+        mine.pop(MeditAutoTest.name, None)
+    return mine
