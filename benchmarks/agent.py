@@ -1,4 +1,5 @@
-"""What the agent itself costs: time from submission to program start, CPU time a job, idle memory.
+"""What the agent itself costs: time from submission to program start, CPU time a job, idle memory, and how
+soon a cancelled program is gone (cancel.py).
 
 An API in this process and one agent process with one slot, over the emulator. Jobs go in one at a time, so
 there always is a free slot.
@@ -17,6 +18,7 @@ from statistics import median
 import psutil
 import uvicorn
 
+from benchmarks import cancel
 from benchmarks.harness import Row, children_cpu
 from benchmarks.noop_agent import STARTED_NAME, NoOp, command
 from scanfleet.api.app import create_app
@@ -85,6 +87,7 @@ def _measure(folder: Path, processes: Processes) -> list[Row]:
             at_most=3.0,
         ),
         Row.limit("agent's resident memory, idle", idle_bytes / 2**20, "MiB", at_most=100),
+        *cancel.rows(),
     ]
 
 
