@@ -8,7 +8,7 @@ from moto import mock_aws
 
 from scanfleet.contract import Dimension, Metric, Pool, Priority
 from scanfleet.errors import Conflict
-from scanfleet.jobs import FailureClass, JobState
+from scanfleet.jobs import FailureClass, JobState, ResultSummary
 from scanfleet.leases import Lease
 from scanfleet.repairs import Repair
 from scanfleet.store import JobFilter
@@ -315,16 +315,37 @@ def test_the_attempt_of_a_silent_agent_stays_because_it_may_wake(system):
 
 
 def test_the_committed_attempts_staging_of_an_unfinished_job_stays(system):
-    job = system.submit()
-    lease = system.take(job)
-    lease = system.leases.advance(lease, JobState.PROCESSING)
-    lease = system.leases.commit(system.leases.advance(lease, JobState.UPLOADING))
-    system.stage(job, 1)
+    lease = committed(system)
     lost_machine(system, lease)
 
     system.sweep(after=3 * HOUR)
 
-    assert system.staged() == [f"{job.job_id}/1/a.ply"]
+    assert system.staged() == [f"{lease.job.job_id}/1/a.ply"]
+
+
+def committed(system: SweptSystem) -> Lease:
+    lease = system.leases.advance(system.take(system.submit()), JobState.PROCESSING)
+    lease = system.leases.commit(system.leases.advance(lease, JobState.UPLOADING))
+    system.stage(lease.job, 1)
+    return lease
+
+
+def test_results_that_were_committed_and_not_published_stay_for_the_owners_retry(system):
+    lease = committed(system)
+    system.leases.fail(lease, system.leases.failure(lease, FailureClass.TRANSFER, "no room"))
+
+    system.sweep(after=3 * HOUR)
+
+    assert system.staged() == [f"{lease.job.job_id}/1/a.ply"]
+
+
+def test_results_that_were_published_are_deleted_if_their_agent_died_before_it_did(system):
+    lease = committed(system)
+    system.leases.complete(lease, ResultSummary(attempt=1, files=1, size_bytes=1))
+
+    system.sweep(after=3 * HOUR)
+
+    assert system.staged() == []
 
 
 def test_what_ended_jobs_left_is_deleted(system):
