@@ -13,6 +13,7 @@ from scanfleet.contract import (
     AGENTS_PARTITION,
     DATA_PARAMETERS,
     EVIDENCE_PREFIX,
+    HISTORY_PARTITIONS,
     JOB_PARTITIONS,
     LOGS_PREFIX,
     MANIFESTS_PREFIX,
@@ -34,6 +35,9 @@ READ_PARAMETERS = (*DATA_PARAMETERS, Parameter.MEDIT_RELEASE)
 _READ = ("s3:GetObject",)
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 _TAKE = ("sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage")
+_FIND_UPLOADS = "s3:ListBucketMultipartUploads"
+"""A large result's copy that another machine began and did not finish is aborted before the job is completed.
+It has no condition on the prefix. Source: service authorization reference, Amazon S3."""
 _OBJECTS = "objects under a prefix come and go"
 
 
@@ -82,7 +86,11 @@ class AgentRole(Construct):
             [table],
             conditions={
                 "ForAllValues:StringLike": {
-                    "dynamodb:LeadingKeys": [f"{JOB_PARTITIONS}*", f"{TARGET_PARTITIONS}*"]
+                    "dynamodb:LeadingKeys": [
+                        f"{JOB_PARTITIONS}*",
+                        f"{TARGET_PARTITIONS}*",
+                        f"{HISTORY_PARTITIONS}*",
+                    ]
                 },
                 "Null": some,
             },
@@ -111,7 +119,7 @@ class AgentRole(Construct):
 
     def _work_on_files(self) -> None:
         data, artifacts = self._system.buckets.data, self._system.buckets.artifacts
-        allow(self.role, "ListInputs", ["s3:ListBucket"], [data.bucket_arn])
+        allow(self.role, "ListInputs", ["s3:ListBucket", _FIND_UPLOADS], [data.bucket_arn])
         allow(
             self.role,
             "ReadInputsWriteResults",
@@ -141,6 +149,7 @@ class AgentRole(Construct):
             return
         objects = [f"{bucket}/{key}*" for bucket, keys in folders.items() for key in keys]
         allow(self.role, "ReadAndWritePrefix", [*_READ, *_WRITE], objects, wildcard=_OBJECTS)
+        allow(self.role, "FindUnfinishedCopies", [_FIND_UPLOADS], list(folders))
         for number, (bucket, keys) in enumerate(folders.items()):
             allow(
                 self.role,

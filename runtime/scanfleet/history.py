@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scanfleet import contract
 from scanfleet.contract import TableKey
@@ -82,24 +82,21 @@ class RunHistory:
         own = bucket_of(input_bytes)
         try:
             with answering("read run history"):
-                found = self._client.query(
-                    TableName=self._table,
-                    KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
-                    ExpressionAttributeValues={
-                        ":pk": {"S": _partition(processor)},
-                        ":low": {"S": _sort(max(0, own - 1))},
-                        ":high": {"S": _sort(own + 1)},
-                    },
-                )
-            buckets = {item[TableKey.SORT]["S"]: _runs(item) for item in found["Items"]}
+                found = self._runs(processor, own)
+                if len(found) < RUNS_KEPT // 2:
+                    smaller = self._runs(processor, own - 1)
+                    found += self._runs(processor, own + 1)
+                    found += [run.times(BUCKET_SPAN) for run in smaller]
         except Exception as error:  # noqa: BLE001 - whatever it is, the job goes on
             facts = {"action": "history_not_read", "processor": processor}
             log.warning("past runs not read: %r", error, extra=facts)
             return ()
-        mine, above, below = (buckets.get(_sort(bucket), ()) for bucket in (own, own + 1, own - 1))
-        if len(mine) >= RUNS_KEPT // 2:
-            return mine
-        return (*mine, *above, *(run.times(BUCKET_SPAN) for run in below))
+        return tuple(found)
+
+    def _runs(self, processor: str, bucket: int) -> list[PastRun]:
+        item = self._client.get_item(TableName=self._table, Key=_key(processor, bucket)).get("Item", {})
+        texts = [value["S"] for name, value in item.items() if name.startswith(RUN)]
+        return [PastRun(float(seconds), dict(stages)) for seconds, stages in map(json.loads, texts)]
 
 
 def bucket_of(input_bytes: int) -> int:
@@ -109,10 +106,7 @@ def bucket_of(input_bytes: int) -> int:
 
 def history_key(processor: str, input_bytes: int) -> Key:
     """Return the primary key of a processor's runs on inputs of this size."""
-    return {
-        TableKey.PARTITION: {"S": _partition(processor)},
-        TableKey.SORT: {"S": _sort(bucket_of(input_bytes))},
-    }
+    return _key(processor, bucket_of(input_bytes))
 
 
 def slot_of(job_id: str) -> str:
@@ -126,14 +120,8 @@ def high_quantile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def _partition(processor: str) -> str:
-    return f"{contract.HISTORY_PARTITIONS}{processor}"
-
-
-def _sort(bucket: int) -> str:
-    return f"{bucket:02d}"
-
-
-def _runs(item: Mapping[str, Any]) -> tuple[PastRun, ...]:
-    texts = [value["S"] for name, value in item.items() if name.startswith(RUN)]
-    return tuple(PastRun(float(seconds), dict(stages)) for seconds, stages in map(json.loads, texts))
+def _key(processor: str, bucket: int) -> Key:
+    return {
+        TableKey.PARTITION: {"S": f"{contract.HISTORY_PARTITIONS}{processor}"},
+        TableKey.SORT: {"S": f"{bucket:02d}"},
+    }

@@ -367,7 +367,8 @@ def test_of_the_job_table_machines_create_and_delete_their_reports_only(fleet):
         assert limits == {"dynamodb:LeadingKeys": [contract.AGENTS_PARTITION]}
     for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
         limits = by_action[action].conditions["ForAllValues:StringLike"]
-        readable = [f"{contract.JOB_PARTITIONS}*", f"{contract.TARGET_PARTITIONS}*"]
+        partitions = (contract.JOB_PARTITIONS, contract.TARGET_PARTITIONS, contract.HISTORY_PARTITIONS)
+        readable = [f"{partition}*" for partition in partitions]
         assert limits == {"dynamodb:LeadingKeys": readable}
 
 

@@ -154,6 +154,15 @@ def test_work_in_bursts_is_work():
     assert tape.verdict is None
 
 
+def test_slow_work_around_a_pause_is_work():
+    """Over the whole window its average is next to nothing."""
+    slow = {"cpu_seconds": 1.5 * IDLE_CORES * STEP}
+
+    tape = begun().play(40, slow).play(90).play(600, slow)
+
+    assert tape.verdict is None
+
+
 def test_a_word_now_and_then_keeps_an_idle_program_until_its_limits():
     tape = begun(Budgets(total=timedelta(seconds=900)))
     while tape.verdict is None:

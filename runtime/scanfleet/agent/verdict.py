@@ -1,8 +1,9 @@
 """Decides when a running program hangs: no clock, no process, only samples.
 
-A program stands still when every signal is below its threshold over a whole window. One signal is enough for
-it to be healthy: a program may compute for an hour without a word, or wait for its child, or for its GPU.
-Thresholds are rates per second of the window, so that a trickle does not keep a dead program alive.
+A program stands still when every signal is below its threshold in each eighth of a window. One signal is
+enough for it to be healthy: a program may compute for an hour without a word, or wait for its child, or for
+its GPU. Thresholds are rates per second, so that a trickle does not keep a dead program alive; they hold for
+eighths, so that a pause does not make the slow work before and after it look like nothing.
 """
 
 from collections import deque
@@ -23,6 +24,8 @@ IDLE_GPU_PERCENT = 2.0
 """NVML counts whole percents of its last sample; a desktop that is only shown makes one or two."""
 BEGUN_CPU_SECONDS = 10.0
 """More than loading takes: a program that computed this long has begun, even without a word."""
+PARTS = 8
+"""Of a window. Fewer would let a pause of three quarters of it hide work at the edges."""
 CREDITED_INTERVALS = 3.0
 """A gap between looks counts as so many intervals at most: a machine that was suspended, or so busy that the
 agent did not get its turn, says nothing about the program."""
@@ -52,7 +55,7 @@ class Judge:
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
         self._credit_limit = CREDITED_INTERVALS * budgets.interval.total_seconds()
-        self._window_limit = budgets.longest_window.total_seconds() + self._credit_limit
+        self._part_limit = budgets.longest_window.total_seconds() / PARTS + self._credit_limit
         self._recent: deque[tuple[float, Sample]] = deque()
         self._recent_seconds = 0.0
         self._last_at = 0.0
@@ -85,7 +88,7 @@ class Judge:
     def _remember(self, seconds: float, sample: Sample) -> None:
         self._recent.append((seconds, sample))
         self._recent_seconds += seconds
-        while self._recent_seconds - self._recent[0][0] > self._window_limit:
+        while self._recent_seconds - self._recent[0][0] > PARTS * self._part_limit:
             self._recent_seconds -= self._recent.popleft()[0]
         if seconds > 0 and not _Window.of([(seconds, sample)]).is_idle:
             self._last_life_at = sample.at
@@ -112,9 +115,12 @@ class Judge:
         return None
 
     def _standstill(self, look: Look) -> Verdict | None:
+        sample = look.sample
+        if sample and (sample.printed_bytes or sample.cpu_seconds >= IDLE_CORES * self._part_limit):
+            return None  # enough for any part of any window: the usual case, and cheap
         for budget, limit, what in self._windows(look):
-            window = self._window(limit)
-            if window is not None and window.is_idle:
+            window = self._idle_window(limit.total_seconds())
+            if window is not None:
                 return Verdict(budget, f"the program {what} for {window}; {self._last_life()}")
         return None
 
@@ -127,13 +133,21 @@ class Judge:
             windows.insert(0, (Budget.FINISH, self._budgets.finish, "reported 100 % but did not end, idle"))
         return windows
 
-    def _window(self, limit: timedelta) -> "_Window | None":
-        """Return the newest looks that make up the time, or None when there are not enough."""
-        seconds, looks = 0.0, []
+    def _idle_window(self, limit: float) -> "_Window | None":
+        """Return the newest looks that make up the time, if the program stood still in each part of them."""
+        seconds, parts = 0.0, 0
+        looks: list[tuple[float, Sample]] = []
+        part: list[tuple[float, Sample]] = []
         for look in reversed(self._recent):
-            looks.append(look)
+            part.append(look)
             seconds += look[0]
-            if seconds >= limit.total_seconds():
+            if seconds < (parts + 1) * limit / PARTS:
+                continue
+            if not _Window.of(part).is_idle:
+                return None
+            looks += part
+            part, parts = [], parts + 1
+            if parts == PARTS:
                 return _Window.of(looks)
         return None
 
