@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from scanfleet.agent.attempt import Tools
+from scanfleet.agent.breaker import Breaker
 from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
@@ -94,9 +96,17 @@ class TestFleet:
         )
 
     @contextmanager
-    def agent(self, name: str = "a1", *, slots: int = 1, grace: float = 0.5) -> Iterator[Worker]:
-        """Run a worker until the block ends."""
-        tools = self.tools(self.folder / name, grace=grace)
+    def agent(
+        self,
+        name: str = "a1",
+        *,
+        slots: int = 1,
+        grace: float = 0.5,
+        breaker: Breaker | None = None,
+        **tools_changed: Any,
+    ) -> Iterator[Worker]:
+        """Run a worker until the block ends; tools_changed: of its Tools, what is not as usual."""
+        tools = replace(self.tools(self.folder / name, grace=grace), **tools_changed)
         tools.scratch.claim()
         worker = Worker(
             tools,
@@ -105,6 +115,7 @@ class TestFleet:
             pool=Pool.LINUX_CPU,
             slots=slots,
             receive_wait=timedelta(seconds=1),
+            breaker=breaker,
         )
         thread = threading.Thread(target=worker.run, name=name)
         thread.start()
