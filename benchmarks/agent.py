@@ -72,7 +72,9 @@ def _measure(folder: Path, processes: Processes) -> list[Row]:
         session.s3.put_object(Bucket=cloud.system.data_bucket, Key="in/a.txt", Body=b"x")
         latencies = [_run_job(client, session, source, number) for number in range(WARM_UP_JOBS)]
         before = _own_cpu(process)
-        latencies = [_run_job(client, session, source, number) for number in range(JOBS)]
+        latencies = [
+            _run_job(client, session, source, number) for number in range(WARM_UP_JOBS, WARM_UP_JOBS + JOBS)
+        ]
         cpu = (_own_cpu(process) - before) / JOBS
     bare = _bare_cpu(folder)
     return [

@@ -10,9 +10,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
+from scanfleet.agent.budgets import Budgets
+from scanfleet.agent.evidence import EvidenceSaver
 from scanfleet.agent.output import ProgramLog
+from scanfleet.agent.usage import FolderGrowth
+from scanfleet.agent.watchdog import Watchdog
 from scanfleet.clients import build_clients
 from scanfleet.contract import MANIFEST_NAME, Pool, Priority
+from scanfleet.evidence import Evidence, evidence_uri
 from scanfleet.jobs import FailureClass, JobState
 from scanfleet.leases import Lease
 from scanfleet.queue import Backlog
@@ -387,3 +392,33 @@ def test_slots_run_side_by_side_and_high_priority_goes_first(fleet):
             fleet.await_state(job, COMPLETED)
 
     assert fleet.store.get(high.job_id).started_at <= fleet.store.get(normal.job_id).started_at
+
+
+def test_a_hang_leaves_its_evidence_with_its_failure(fleet):
+    def new_watch(run):
+        saver = EvidenceSaver(
+            fleet.objects,
+            bucket=ARTIFACTS,
+            job_id=run.job.job_id,
+            attempt=run.job.attempt,
+            program_log=run.program_log,
+            scratch=run.workspace.root,
+        )
+        budgets = Budgets(total=timedelta(seconds=1))
+        growth = FolderGrowth(run.workspace.folders.output)
+        return Watchdog(budgets, program_log=run.program_log, board=run.board, growth=growth, evidence=saver)
+
+    with fleet.agent(new_watch=new_watch):
+        job = fleet.submit(settings={"hold": "/never"})
+        hung = fleet.await_job(job, lambda found: bool(found.failures))
+
+    failure = hung.failures[0]
+    bundle = Evidence.model_validate_json(
+        fleet.objects.get_bytes(evidence_uri(ARTIFACTS, job.job_id, failure.attempt))
+    )
+    assert failure.failure_class is FailureClass.HANG
+    assert failure.has_evidence
+    assert bundle.reason == failure.reason
+    assert "scanfleet_stage: work" in bundle.last_lines
+    assert bundle.samples
+    assert any("program.py" in process.command for process in bundle.processes)
