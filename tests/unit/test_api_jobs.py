@@ -308,6 +308,7 @@ def test_a_failed_job_goes_back_to_the_queue(api):
     assert (answer.json()["status"], answer.json()["attempt"]) == ("queued", 1)
     assert len(answer.json()["failures"]) == 1
     assert api.messages() == before + 1
+    assert api.services.store.get(job_id).enqueued_at == api.clock.now
 
 
 def test_retrying_a_queued_job_only_sends_another_message(api):

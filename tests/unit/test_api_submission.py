@@ -217,6 +217,34 @@ def test_a_replay_repairs_a_crash_between_record_and_message(api, good, monkeypa
     assert api.services.store.get(again.json()["job_id"]).state is JobState.QUEUED
 
 
+def test_a_job_is_marked_once_its_message_was_sent_and_not_before(api, good, monkeypatch):
+    store, headers = api.services.store, {"Idempotency-Key": "marked"}
+    with monkeypatch.context() as broken:
+        broken.setattr(api.services.queues, "_client", QueueThatRefuses())
+        api.http.post("/process", json=good, headers=headers)
+    (unsent,) = [job for job in store.unfinished() if job.target_uri == good[TARGET]]
+    assert unsent.enqueued_at is None
+
+    again = api.http.post("/process", json=good, headers=headers).json()["job_id"]
+
+    assert again == unsent.job_id
+    assert store.get(again).enqueued_at == api.clock.now
+
+
+def test_a_job_whose_mark_is_lost_is_accepted_all_the_same(api, good, monkeypatch):
+    before = api.messages()
+    with monkeypatch.context() as broken:
+        broken.setattr(api.services.store, "mark_enqueued", lambda _job: refuse())
+        answer = api.http.post("/process", json=good)
+
+    assert answer.status_code == 202, answer.text
+    assert api.messages() == before + 1
+
+
+def refuse():
+    raise Unavailable("the job table answered ProvisionedThroughputExceededException")
+
+
 def test_without_a_key_a_job_that_cannot_be_queued_does_not_stay_behind(api, monkeypatch):
     body = {"source": f"s3://{DATA}/good", "target": f"s3://{DATA}/t"}
     with monkeypatch.context() as broken:
