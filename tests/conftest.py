@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,10 @@ def prepare_environment() -> None:
         os.environ["JSII_NODE"] = str(node)
 
 
+hypothesis.settings.register_profile(
+    "quick", deadline=None, max_examples=100, derandomize="CI" in os.environ, print_blob=True
+)
+hypothesis.settings.load_profile("quick")
 prepare_environment()  # now: right after this file pytest imports tests/synth/conftest.py, and so the CDK
 
 

@@ -64,7 +64,7 @@ def _folder_problem(text: str) -> str | None:  # noqa: PLR0911 - a list of rules
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not bucket:
         return "names no bucket"
-    if not _BUCKET.match(bucket):
+    if not _BUCKET.fullmatch(bucket):
         return "names no valid bucket"
     return _key_problem(key.removesuffix("/"))
 
@@ -110,6 +110,6 @@ class AllowedPrefixes:
 def _parse_prefix(text: str) -> S3Uri:
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     is_prefix = text.startswith(SCHEME) and text.endswith("/")
-    if not (is_prefix and _BUCKET.match(bucket) and (not key or _key_problem(key[:-1]) is None)):
+    if not (is_prefix and _BUCKET.fullmatch(bucket) and (not key or _key_problem(key[:-1]) is None)):
         raise ConfigurationError(f"allowed prefix {text!r}: must be s3://bucket/ or s3://bucket/folder/")
     return S3Uri(bucket, key)

@@ -26,6 +26,10 @@ from scanfleet.errors import ConfigurationError, shorten
 
 ENV_PREFIX = "SCANFLEET_"
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LONGEST_TIME = 366 * 86_400
+"""Of any time setting, whatever its unit."""
+
 QueueUrls = dict[Pool, dict[Priority, str]]
 
 
@@ -40,7 +44,18 @@ def _parsed(value: object) -> object:
 
 
 class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        """Refuse times that no clock of ours can add up."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            is_time = name.endswith(("_seconds", "_minutes")) and value is not None
+            if is_time and value > LONGEST_TIME:
+                allowed = f"at most {LONGEST_TIME} is allowed (got {shorten(str(value))})"
+                raise ValueError(f"{ENV_PREFIX}{name.upper()}: {allowed}")
+        return self
 
 
 class _JobSettings(_Settings):
@@ -52,6 +67,13 @@ class _JobSettings(_Settings):
         description="JSON: pool -> priority -> SQS queue URL. Required."
     )
     log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_level(cls, value: str) -> str:
+        if value.upper() not in LOG_LEVELS:
+            raise ValueError(f"one of {', '.join(LOG_LEVELS)} is allowed")
+        return value.upper()
 
     @field_validator("queues", mode="before")
     @classmethod
@@ -155,6 +177,14 @@ class ApiSettings(SystemSettings):
         default=(), description="Comma-separated audiences that tokens may have. Required as the issuer is."
     )
 
+    @field_validator("uploads_uri")
+    @classmethod
+    def _check_uploads(cls, value: str) -> str:
+        bucket, slash, _ = value.removeprefix("s3://").partition("/")
+        if not (value.startswith("s3://") and bucket and slash and value.endswith("/")):
+            raise ValueError("the form s3://bucket/prefix/ is needed")
+        return value
+
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
@@ -184,13 +214,17 @@ class ApiSettings(SystemSettings):
         return self
 
 
+LONGEST_BUDGET = 24 * 3600.0
+"""Seconds that the watchdog may be told to wait."""
+
+
 class WatchdogStage(BaseModel):
     """Budgets of one stage of a program; unset: the general ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    idle_seconds: float | None = Field(default=None, gt=0)
-    seconds: float | None = Field(default=None, gt=0)
+    idle_seconds: float | None = Field(default=None, gt=0, le=LONGEST_BUDGET)
+    seconds: float | None = Field(default=None, gt=0, le=LONGEST_BUDGET)
 
 
 class AgentSettings(SystemSettings):
@@ -264,19 +298,27 @@ class AgentSettings(SystemSettings):
         default=3600, ge=1, description="A program may run this long when its job sets no limit."
     )
     watchdog_startup_seconds: float = Field(
-        default=180, gt=0, description="A program that has done nothing since its start is ended after this."
+        default=180,
+        gt=0,
+        le=LONGEST_BUDGET,
+        description="A program that has done nothing since its start is ended after this.",
     )
     watchdog_idle_seconds: float = Field(
         default=120,
         gt=0,
+        le=LONGEST_BUDGET,
         description="A program that stands still, by every signal, is ended after this.",
     )
     watchdog_finish_seconds: float = Field(
-        default=60, gt=0, description="The same for a program that has reported 100 %."
+        default=60,
+        gt=0,
+        le=LONGEST_BUDGET,
+        description="The same for a program that has reported 100 %.",
     )
     watchdog_stage_seconds: float | None = Field(
         default=None,
         gt=0,
+        le=LONGEST_BUDGET,
         description="A stage may take this long, whatever the program does. Unset: what past runs teach.",
     )
     watchdog_stages: Annotated[dict[str, WatchdogStage], NoDecode] = Field(

@@ -57,12 +57,17 @@ def item_from_job(job: Job) -> dict[str, "AttributeValueTypeDef"]:
 
 
 def job_from_item(item: Item) -> Job:
-    """Return the job that an item holds."""
+    """Return the job that an item holds; attributes that it does not know are left out.
+
+    Raises ValueError for a record that it cannot read: a damaged one, or one of another version.
+    """
     return Job.model_validate({name: _value(name, item[name]) for name in Job.model_fields if name in item})
 
 
 def _value(name: str, stored: Mapping[str, Any]) -> Any:
     kind, text = next(iter(stored.items()))
+    if kind not in ("S", "N"):
+        raise ValueError(f"the attribute {name} is of DynamoDB's type {kind}")
     if name in JSON_FIELDS:
         return json.loads(text)
     return float(text) if kind == "N" else text
