@@ -387,17 +387,17 @@ def test_a_deploy_leaves_bounds_alone_that_a_schedule_or_an_operator_has_set(out
 def test_machines_read_and_write_the_configured_prefixes_and_nothing_beside_them(outward):
     here = [p for p in permissions(outward) if "clinic-scans" in p.resource]
 
-    objects = {p.action: p.resource for p in here if p.action != "s3:ListBucket"}
+    objects = {p.action: p.resource for p in here if not p.action.startswith("s3:ListBucket")}
     assert set(objects) == {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
     assert set(objects.values()) == {"arn:aws:s3:::clinic-scans/incoming/*"}
     (listing,) = [p for p in here if p.action == "s3:ListBucket"]
     assert listing.conditions == {"StringLike": {"s3:prefix": ["incoming/*"]}}
 
 
-@pytest.mark.parametrize("folders", [1, 4, 19])
+@pytest.mark.parametrize("folders", [1, 4, 17])
 def test_a_role_with_as_many_prefixes_as_the_configuration_takes_fits_into_iams_quota(stack, folders):
-    names = [f"s3://clinic-{n}/{'x' * 11}/" for n in range(19)]
-    names = names if folders == 19 else [f"s3://clinic/{'x' * (250 // folders)}{n}/" for n in range(folders)]
+    names = [f"s3://clinic-{n}/{'x' * 11}/" for n in range(17)]
+    names = names if folders == 17 else [f"s3://clinic/{'x' * (250 // folders)}{n}/" for n in range(folders)]
     settings = {"allowed_prefixes": names, "customer_managed_key": True}
 
     for template in (stack("a" * 16, name, **settings) for name in ("fleet", "api")):
