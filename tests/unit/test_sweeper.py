@@ -1,19 +1,21 @@
 """The sweeper: what died between two steps is found and repaired, and what lives is left alone."""
 
+import json
 import logging
 from datetime import timedelta
 
 import pytest
 from moto import mock_aws
 
-from scanfleet.contract import Dimension, Metric, Pool, Priority
+from scanfleet.contract import Dimension, Env, Metric, Pool, Priority
 from scanfleet.errors import Conflict
 from scanfleet.jobs import FailureClass, JobState, ResultSummary
-from scanfleet.leases import Lease
+from scanfleet.leases import HeldElsewhere, Lease
 from scanfleet.repairs import Repair
 from scanfleet.store import JobFilter
+from scanfleet.sweeper import entry
 from scanfleet.telemetry import METRIC_EXTRA
-from tests.support.swept import ARTIFACTS, HOUR, MINUTE, SweptSystem, in_time, refuse
+from tests.support.swept import ARTIFACTS, HOUR, MINUTE, TABLE, SweptSystem, in_time, refuse
 
 
 @pytest.fixture
@@ -90,6 +92,20 @@ def test_two_sweepers_at_once_send_one_message_each_at_most_and_then_no_more(sys
 
     assert repairs == 1, "the second reads the first one's mark"
     assert system.messages() == [job.job_id]
+
+
+def test_two_sweepers_at_the_very_same_instant_send_two_messages_and_one_agent_gets_the_job(system):
+    job, other = system.record(), system.new_sweeper()
+    system.now += 2 * MINUTE
+    meanwhile = iter([lambda: other.run(is_time_up=in_time)])
+    events = system.sweeper.messages._queues._client.meta.events
+    events.register("before-call.sqs.SendMessage", lambda **_: next(meanwhile, lambda: None)() and None)
+
+    assert system.sweep() == 1
+
+    assert system.messages() == [job.job_id, job.job_id]
+    system.take(job)
+    assert isinstance(system.leases.take(job.job_id, "a2"), HeldElsewhere)
 
 
 def test_a_mark_that_a_throttled_table_refuses_costs_one_more_message_and_no_flood(system, caplog):
@@ -408,6 +424,52 @@ def test_a_run_whose_time_is_up_continues_the_next_time(system, monkeypatch, cap
     assert system.sweeper.run(is_time_up=lambda: True) == 0
     assert counted(caplog, Metric.SWEEPER_RUNS) == [], "a run that was cut short is no run"
     assert system.sweep() == 3
+
+
+# --- The function on AWS -----------------------------------------------------------------------------------
+
+
+class Invocation:
+    """What Lambda tells of an invocation."""
+
+    def __init__(self, left_ms: int) -> None:
+        self._left_ms = left_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._left_ms
+
+
+@pytest.fixture
+def function(system, monkeypatch):
+    """The function's handler over the system, as a fresh process."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        Env.JOB_TABLE: TABLE,
+        Env.ARTIFACTS_BUCKET: ARTIFACTS,
+        Env.QUEUES: json.dumps(system.urls),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(entry, "configure_logging", lambda *_, **__: None)  # pytest's own stays
+    entry._sweeper.cache_clear()
+    yield entry.handler
+    entry._sweeper.cache_clear()
+
+
+def test_each_invocation_sweeps_once(system, function):
+    job = system.record(queued_at=system.now - 120)
+
+    assert function({}, Invocation(59_000)) == {"repairs": 1}
+    assert function({}, Invocation(59_000)) == {"repairs": 0}
+    assert system.messages() == [job.job_id]
+
+
+def test_an_invocation_ends_by_itself_before_lambda_ends_it(system, function):
+    system.record(queued_at=system.now - 120)
+
+    assert function({}, Invocation(entry.KEPT_BACK_MS - 1)) == {"repairs": 0}
+    assert system.messages() == []
 
 
 # --- What is told ------------------------------------------------------------------------------------------
