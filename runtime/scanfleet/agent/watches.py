@@ -39,7 +39,7 @@ class Watches:
             scratch=self._settings.scratch,
         )
         return Watchdog(
-            self._budgets(run),
+            self.budgets(run),
             program_log=run.program_log,
             board=run.board,
             growth=FolderGrowth(folders.output, folders.work),
@@ -48,7 +48,8 @@ class Watches:
             on_completed=partial(self._remember, run),
         )
 
-    def _budgets(self, run: Run) -> Budgets:
+    def budgets(self, run: Run) -> Budgets:
+        """Return the budgets of a run: what was set, tightened by what past runs teach."""
         budgets = budgets_of(self._settings, run.job)
         if not self._settings.watchdog_learns or has_hung(run.job):
             return budgets

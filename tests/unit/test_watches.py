@@ -1,0 +1,196 @@
+"""Which budgets a run gets, and what is remembered of it."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from scanfleet.agent.attempt import Run
+from scanfleet.agent.budgets import ENOUGH_RUNS, StageBudget
+from scanfleet.agent.output import ProgramLog, ProgressBoard
+from scanfleet.agent.watches import Watches
+from scanfleet.agent.workspace import Scratch
+from scanfleet.contract import Pool
+from scanfleet.errors import ConfigurationError
+from scanfleet.history import PastRun, RunHistory
+from scanfleet.jobs import Failure, FailureClass, Job, new_job_id
+from scanfleet.objects import ObjectStore
+from scanfleet.settings import AgentSettings, load
+from tests.support.cloud import create_job_table
+from tests.support.scripted_program import ScriptedProcessor
+
+GB = 1024**3
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+@pytest.fixture
+def dynamodb(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="us-east-1")
+        create_job_table(client, "jobs")
+        yield client
+
+
+@pytest.fixture
+def history(dynamodb):
+    return RunHistory(dynamodb, "jobs")
+
+
+@pytest.fixture
+def set_up(monkeypatch, tmp_path, history):
+    """Return watches of an agent with these settings besides the required ones."""
+
+    def watches(**changed: str) -> Watches:
+        required = {
+            "JOB_TABLE": "jobs",
+            "QUEUES": '{"linux-cpu": {"normal": "http://q", "high": "http://q"}}',
+            "DEAD_LETTERS": '{"linux-cpu": "http://q"}',
+            "ARTIFACTS_BUCKET": "artifacts",
+            "ALLOWED_PREFIXES": "s3://data/",
+            "POOL": "linux-cpu",
+            "SCRATCH": str(tmp_path / "scratch"),
+        }
+        for name, value in (required | changed).items():
+            monkeypatch.setenv(f"SCANFLEET_{name}", value)
+        objects = ObjectStore(boto3.client("s3", region_name="us-east-1"))
+        return Watches(load(AgentSettings), objects, history)
+
+    return watches
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """Return a run of a job with these facts."""
+    scratch = Scratch(tmp_path / "scratch")
+    scratch.claim()
+    log = ProgramLog(tmp_path / "program.log")
+
+    with scratch.workspace(new_job_id(), 1) as workspace:
+
+        def run(**facts) -> Run:
+            now = time.time()
+            defaults = {
+                "job_id": new_job_id(),
+                "owner": "ann",
+                "processor": "scripted",
+                "pool": Pool.LINUX_CPU,
+                "source_uri": "s3://data/in/",
+                "target_uri": "s3://data/out/",
+                "created_at": now,
+                "queued_at": now,
+                "state_changed_at": now,
+            }
+            return Run(
+                job=Job(**(defaults | facts)),
+                processor=ScriptedProcessor(),
+                workspace=workspace,
+                program_log=log,
+                board=ProgressBoard(time.monotonic),
+                input_bytes=GB,
+            )
+
+        yield run
+    log.close()
+    scratch.release()
+
+
+def hang() -> Failure:
+    return Failure(
+        failure_class=FailureClass.HANG, reason="stood still", attempt=1, at=datetime.now(UTC), agent_id="a1"
+    )
+
+
+def remember(history: RunHistory, duration: float) -> None:
+    """Keep just enough runs of that duration: some find the place of another."""
+    while len(history.like("scripted", input_bytes=GB)) < ENOUGH_RUNS:
+        past = PastRun(duration, {"align": duration})
+        history.add("scripted", input_bytes=GB, job_id=new_job_id(), run=past)
+
+
+def test_without_settings_and_past_runs_the_defaults_count(set_up, run_of):
+    budgets = set_up().budgets(run_of())
+
+    assert budgets.total == seconds(3600)
+    assert (budgets.startup, budgets.idle, budgets.finish) == (seconds(180), seconds(120), seconds(60))
+    assert budgets.total_of("align") is None
+
+
+def test_a_jobs_own_limit_is_its_total(set_up, run_of):
+    assert set_up().budgets(run_of(time_limit_seconds=500)).total == seconds(500)
+
+
+def test_settings_set_every_budget(set_up, run_of):
+    watches = set_up(
+        TIME_LIMIT_SECONDS="100",
+        WATCHDOG_STARTUP_SECONDS="10",
+        WATCHDOG_IDLE_SECONDS="11.5",
+        WATCHDOG_FINISH_SECONDS="12",
+        WATCHDOG_STAGE_SECONDS="13",
+        WATCHDOG_STAGES='{"export": {"idle_seconds": 14, "seconds": 15}, "load": {}}',
+    )
+
+    budgets = watches.budgets(run_of())
+
+    assert budgets.total == seconds(100)
+    assert (budgets.startup, budgets.idle, budgets.finish) == (seconds(10), seconds(11.5), seconds(12))
+    assert budgets.stage == seconds(13)
+    assert budgets.stages["export"] == StageBudget(idle=seconds(14), total=seconds(15))
+    assert budgets.idle_in("load") == seconds(11.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WATCHDOG_IDLE_SECONDS", "0"),
+        ("WATCHDOG_IDLE_SECONDS", "inf"),
+        ("WATCHDOG_STAGES", "align"),
+        ("WATCHDOG_STAGES", '{"align": {"idle": 3}}'),
+        ("WATCHDOG_STAGES", '{"align": {"seconds": -1}}'),
+    ],
+)
+def test_a_wrong_setting_is_named(set_up, name, value):
+    with pytest.raises(ConfigurationError, match=f"SCANFLEET_{name}"):
+        set_up(**{name: value})
+
+
+def test_past_runs_shorten_the_limits(set_up, run_of, history):
+    remember(history, 400.0)
+
+    budgets = set_up().budgets(run_of())
+
+    assert budgets.total == seconds(1200)
+    assert budgets.total_of("align") == seconds(1600)
+
+
+def test_learning_can_be_switched_off(set_up, run_of, history):
+    remember(history, 400.0)
+
+    assert set_up(WATCHDOG_LEARNS="false").budgets(run_of()).total == seconds(3600)
+
+
+def test_a_job_that_hung_before_is_judged_by_the_set_limits(set_up, run_of, history):
+    remember(history, 400.0)
+
+    assert set_up().budgets(run_of(failures=(hang(),))).total == seconds(3600)
+
+
+def test_a_hang_that_an_owner_has_forgiven_does_not_count(set_up, run_of, history):
+    remember(history, 400.0)
+
+    assert set_up().budgets(run_of(failures=(hang(),), failures_forgiven=1)).total == seconds(1200)
+
+
+def test_a_completed_run_is_remembered(set_up, run_of, history):
+    watch = set_up()(run_of())
+    watch.completed({"align": 3.0})
+
+    (past,) = history.like("scripted", input_bytes=GB)
+    assert past.stages == {"align": 3.0}
+    assert past.seconds >= 0
