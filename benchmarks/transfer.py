@@ -52,7 +52,7 @@ class Bench:
 def rows() -> list[Row]:
     """Return seconds against each peer, and our memory, for both folders, down and up."""
     found: list[Row] = []
-    with _work_folder() as work, _server(work) as bench:
+    with work_folder() as work, s3_server(work) as bench:
         _make_files(work / "server" / BUCKET)
         for folder, words in (("large", "1 GB in 16 files"), ("small", "5,000 small files")):
             found += _compare(f"{words}, down", _downloads(bench, folder))
@@ -209,7 +209,7 @@ CONTENDERS = {
 
 
 @contextmanager
-def _work_folder() -> Iterator[Path]:
+def work_folder() -> Iterator[Path]:
     has_memory_disk = MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > ROOM_BYTES
     parent = MEMORY_DISK if has_memory_disk else None
     with tempfile.TemporaryDirectory(prefix="scanfleet-bench-", dir=parent) as name:
@@ -228,7 +228,7 @@ def _make_files(bucket: Path) -> None:
 
 
 @contextmanager
-def _server(work: Path) -> Iterator[Bench]:
+def s3_server(work: Path) -> Iterator[Bench]:
     """Serve <work>/server as S3 on a free port of this machine only."""
     served = work / "server"
     (served / BUCKET).mkdir(parents=True)

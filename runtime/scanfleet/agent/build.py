@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanfleet import contract
@@ -32,6 +33,7 @@ from scanfleet.settings import AgentSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
 
 
@@ -81,13 +83,11 @@ def build_leases(settings: AgentSettings, client: "DynamoDBClient") -> Leases:
     return Leases(client, settings.job_table, lease_seconds=settings.lease_seconds, clock=TableClock(client))
 
 
-def build_releases(settings: AgentSettings, clients: Clients, ssm: "SSMClient") -> ReleaseKeeper | None:
-    """Return what keeps the closed program's release the active one; None where the settings want none."""
-    if settings.medit_releases is None:
-        return None
+def build_releases(settings: AgentSettings, folder: Path, s3: "S3Client", ssm: "SSMClient") -> ReleaseKeeper:
+    """Return what keeps the release in the folder the stage's active one."""
     return ReleaseKeeper(
-        LocalReleases(settings.medit_releases),
-        ReleaseStore(clients.s3, settings.release_bucket),
+        LocalReleases(folder),
+        ReleaseStore(s3, settings.release_bucket),
         ActiveRelease(ssm, settings.stage),
         pool=settings.pool,
         needed=(PROGRAM,),

@@ -191,6 +191,13 @@ def claim(scratch: Scratch) -> None:
         log.warning("scratch not claimed yet: %s", error, extra={"action": "scratch_unusable"})
 
 
+def find_releases(settings: AgentSettings) -> ReleaseKeeper | None:
+    """Return what keeps the closed program's release the active one; None where the settings want none."""
+    if settings.medit_releases is None:
+        return None
+    return build_releases(settings, settings.medit_releases, build_clients().s3, build_ssm_client())
+
+
 def agent_id(settings: AgentSettings, place: Place | None) -> str:
     """Return the agent's name: in a fleet the instance's, so that reports and instances meet."""
     if settings.agent_id:
@@ -206,7 +213,7 @@ def run_agent(*, on_stop: OnStop, on_serving: Callable[[], None] | None = None) 
         files = log_files(settings.log_folder) if settings.log_folder else None
         configure_logging(Component.AGENT, settings.log_level, stage=settings.stage, files=files)
         place = find_place(settings)
-        releases = build_releases(settings, build_clients(), build_ssm_client())
+        releases = find_releases(settings)
         processors = pool_processors(settings, settings.pool, releases)
         serve(settings, processors, place=place, releases=releases, on_serving=on_serving, on_stop=on_stop)
     except ConfigurationError as error:
