@@ -27,7 +27,8 @@ SQS_READ_TIMEOUT_SECONDS = 30
 HEARTBEAT_TIMEOUT_SECONDS = 3
 """Two tries of two waits each end well within a lease."""
 MAX_CALL_ATTEMPTS = 5
-"""One call is tried this often. Adaptive mode also slows the client down while the service throttles.
+"""One call is tried this often. Not in adaptive mode: its rate limiter counts by the wall clock, and a clock
+that is set back by seconds after a throttled call holds every later call up for minutes.
 Source: boto3 guide, "Retries"."""
 
 
@@ -133,7 +134,7 @@ def _config(max_connections: int, read_timeout_seconds: float) -> Config:
     return Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=read_timeout_seconds,
-        retries={"mode": "adaptive", "total_max_attempts": MAX_CALL_ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": MAX_CALL_ATTEMPTS},
         max_pool_connections=max_connections,
         tcp_keepalive=True,
     )

@@ -36,6 +36,9 @@ REST_SECONDS = 150.0
 """After the last fault every job has to end within this; retries of memory failures alone wait for 30 s."""
 
 
+GIVEN_UP = {"SetInstanceHealth", "TerminateInstanceInAutoScalingGroup"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How to run a campaign."""
@@ -108,6 +111,7 @@ class Campaign:
             clients=self._clients,
         )
         self.journal.listen(self._on_state, self._on_touch)
+        self.journal.on_fleet_call = self._on_fleet_call
         self._watcher.start()
         enter.callback(self._watcher.stop)
         self._injector.start()
@@ -224,6 +228,15 @@ class Campaign:
         accepted = self._accepted.get(number) if number is not None else None
         if accepted is not None:
             self._injector.event(accepted.planned.number, accepted.job_id, name, who)
+
+    def _on_fleet_call(self, who: str, action: str) -> None:
+        """Replace an instance that its agent gave up, as Auto Scaling does."""
+        agent = self._agents.by_who(who)
+        if agent is None or action not in GIVEN_UP:
+            return
+        self._injector.at(
+            0.0, lambda: self._agents.lose_machine(agent, lambda metadata: metadata.want("Terminated"))
+        )
 
     # --- Checking ------------------------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class Journal:
         self._fleet_calls: dict[str, int] = defaultdict(int)
         self._on_state: list[Callable[[StateWrite], None]] = []
         self._on_touch: list[Callable[[ObjectTouch], None]] = []
+        self.on_fleet_call: Callable[[str, str], None] = lambda who, action: None
+        """Called, on the proxies' loop, for each call of Auto Scaling: by whom, and which."""
 
     def listen(self, on_state: Callable[[StateWrite], None], on_touch: Callable[[ObjectTouch], None]) -> None:
         """Call back, on the proxies' loop, for each change of state and each touch of an object."""
@@ -70,6 +72,7 @@ class Journal:
         elif call.service == "autoscaling":
             with self._lock:
                 self._fleet_calls[call.action] += 1
+            self.on_fleet_call(who, call.action)
         elif call.service == "dynamodb" and answer.status == 200:
             self._record_writes(who, call, request)
 

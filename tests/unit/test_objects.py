@@ -262,7 +262,7 @@ def test_the_long_poll_of_a_queue_is_no_time_out(monkeypatch):
     clients = clients_for(monkeypatch, "http://127.0.0.1:1")
 
     assert clients.sqs.meta.config.read_timeout > 20
-    assert clients.s3.meta.config.retries["mode"] == "adaptive"
+    assert clients.s3.meta.config.retries["mode"] == "standard"
 
 
 def test_without_credentials_no_clients_are_built():
