@@ -30,7 +30,7 @@ def dialogs_of(pids: Iterable[int]) -> tuple[Dialog, ...]:
     Raises OSError when Windows does not tell.
     """
     if sys.platform == "win32":
-        from scanfleet.agent.os_windows import find_dialogs  # noqa: PLC0415 - Win32 calls
+        from scanfleet.agent.os_windows_dialogs import find_dialogs  # noqa: PLC0415 - Win32 calls
 
         return find_dialogs(frozenset(pids))
     return ()

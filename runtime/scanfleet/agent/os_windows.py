@@ -1,8 +1,8 @@
-"""Every Win32 call: programs in a Job Object that kills on close, their message boxes, and this process as a
-Windows service.
+"""Starting and ending programs on Windows, in a Job Object that kills on close.
 
-By ctypes rather than pywin32: a dozen functions with fixed, documented signatures, and no DLLs that a service
-account has to find before anything of ours can run or log.
+Every Win32 call is here, in os_windows_dialogs.py and in os_windows_service.py. By ctypes rather than
+pywin32: some functions with fixed, documented signatures, and no DLLs that a service account has to find
+before anything of ours can run or log.
 
 Not run by our tests, which have no Windows: docs/unproven.md says how to prove it.
 """
@@ -15,16 +15,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
-from scanfleet import contract
-from scanfleet.agent.dialogs import Dialog, is_message, reported_process
-from scanfleet.agent.service_host import Program, ServiceHost, ServiceStatus
-
-if TYPE_CHECKING:  # its package is slow to import, and a service has to connect soon
+if TYPE_CHECKING:
     from scanfleet.agent.usage import Totals
     from scanfleet.processors.base import Invocation
 
@@ -43,29 +38,8 @@ CREATE_SUSPENDED = 0x4
 """Source: Win32 API reference, "Process Creation Flags"."""
 KILL_ROUND_SECONDS = 0.02
 KILL_ROUNDS = 500
-"""Some 10 s: a process that a driver holds cannot be killed, and its job must go on."""
-
-DIALOG_CLASS = "#32770"
-"""Of dialogs and message boxes. Source: Win32 API reference, "About Window Classes"."""
-MAX_TEXT = 1024
-WM_GETTEXT = 0xD
-SMTO_ABORTIFHUNG = 0x2
-TEXT_MILLISECONDS = 100
-"""How long a window of another process may take to tell its text. Source: SendMessageTimeoutW."""
-
-SERVICE_WIN32_OWN_PROCESS = 0x10
-SC_MANAGER_CONNECT = 0x1
-SERVICE_CHANGE_CONFIG = 0x2
-SERVICE_CONFIG_PRESHUTDOWN_INFO = 7
-"""Source: Win32 API reference, "Service Security and Access Rights", ChangeServiceConfig2W."""
-ERROR_ACCESS_DENIED = 5
-"""AllocConsole's answer to a process that has a console. Source: Win32 API reference, AllocConsole."""
-SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX = 0x1, 0x2, 0x8000
-"""Source: Win32 API reference, SetErrorMode."""
-CTRL_LOGOFF_EVENT = 5
-CTRL_SHUTDOWN_EVENT = 6
-PRESHUTDOWN_LIMIT = contract.DRAIN_GRACE + timedelta(minutes=1)
-"""How long Windows is to wait before it goes down; 10 s by default. Source: SERVICE_PRESHUTDOWN_INFO."""
+CLOSE_SECONDS = 10.0
+"""A process that a driver holds cannot be killed; its job must go on after some 10 s."""
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +187,10 @@ class WindowsProgram:
     def close(self) -> None:
         """Close the Job Object, which kills what is left, and the pipes."""
         self._kernel32.CloseHandle(self._job)
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error("a program cannot be killed", extra={"action": "program_not_killed", "pid": self.pid})
         self.stdout.close()
         self.stderr.close()
 
@@ -264,214 +241,3 @@ def _kill_on_close_job(kernel32: Any) -> Any:
     if not done:
         raise ctypes.WinError(ctypes.get_last_error())
     return job
-
-
-# --- Windows of programs -----------------------------------------------------------------------------------
-
-_OnWindow = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.HWND, wintypes.LPARAM)
-
-
-def _user32() -> Any:
-    library = ctypes.WinDLL("user32", use_last_error=True)
-    library.EnumWindows.argtypes = (_OnWindow, wintypes.LPARAM)
-    library.EnumChildWindows.argtypes = (wintypes.HWND, _OnWindow, wintypes.LPARAM)
-    library.IsWindowVisible.argtypes = (wintypes.HWND,)
-    library.GetClassNameW.argtypes = (wintypes.HWND, wintypes.LPWSTR, ctypes.c_int)
-    library.GetWindowThreadProcessId.argtypes = (wintypes.HWND, wintypes.LPDWORD)
-    library.SendMessageTimeoutW.argtypes = (
-        wintypes.HWND,
-        wintypes.UINT,
-        wintypes.WPARAM,
-        wintypes.LPVOID,
-        wintypes.UINT,
-        wintypes.UINT,
-        wintypes.LPVOID,
-    )
-    return library
-
-
-def find_dialogs(pids: frozenset[int]) -> tuple[Dialog, ...]:
-    """Return the message boxes of these processes, and what Windows Error Reporting shows for them.
-
-    Windows on other desktops than the agent's are not seen, so error reports are found by their process.
-    Raises OSError.
-    """
-    user32 = _user32()
-    boxes = [_message_box(user32, window, pids) for window in _windows(user32.EnumWindows)]
-    return (*(box for box in boxes if box is not None), *_error_reports(pids))
-
-
-def _windows(enumerate_windows: Any, *of: Any) -> list[Any]:
-    found: list[Any] = []
-
-    def keep(window: Any, _: Any) -> bool:
-        found.append(window)
-        return True
-
-    # EnumChildWindows returns nothing of meaning; a failed EnumWindows is an empty desktop or no access.
-    enumerate_windows(*of, _OnWindow(keep), 0)
-    return found
-
-
-def _message_box(user32: Any, window: Any, pids: frozenset[int]) -> Dialog | None:
-    pid = wintypes.DWORD()
-    user32.GetWindowThreadProcessId(window, ctypes.byref(pid))
-    if pid.value not in pids or not user32.IsWindowVisible(window):
-        return None
-    if _class_name(user32, window) != DIALOG_CLASS:
-        return None
-    parts = [(_class_name(user32, part), part) for part in _windows(user32.EnumChildWindows, window)]
-    if not is_message(name for name, _ in parts):
-        return None
-    said = (_text(user32, part) for name, part in parts if name == "Static")
-    return Dialog(pid.value, _text(user32, window), " ".join(filter(None, said)))
-
-
-def _class_name(user32: Any, window: Any) -> str:
-    name = ctypes.create_unicode_buffer(MAX_TEXT)
-    user32.GetClassNameW(window, name, MAX_TEXT)
-    return name.value
-
-
-def _text(user32: Any, window: Any) -> str:
-    """Return the window's text, or nothing when its process does not answer in time."""
-    text = ctypes.create_unicode_buffer(MAX_TEXT)
-    user32.SendMessageTimeoutW(window, WM_GETTEXT, MAX_TEXT, text, SMTO_ABORTIFHUNG, TEXT_MILLISECONDS, None)
-    return text.value
-
-
-def _error_reports(pids: frozenset[int]) -> list[Dialog]:
-    reports = (
-        reported_process(process.info["cmdline"] or [])
-        for process in psutil.process_iter(["name", "cmdline"])
-        if (process.info["name"] or "").lower() == "werfault.exe"
-    )
-    return [Dialog(pid, "Windows Error Reporting (WerFault.exe)") for pid in reports if pid in pids]
-
-
-# --- This process as a service -----------------------------------------------------------------------------
-
-
-class _Status(ctypes.Structure):
-    _fields_ = (
-        ("service_type", wintypes.DWORD),
-        ("current_state", wintypes.DWORD),
-        ("controls_accepted", wintypes.DWORD),
-        ("win32_exit_code", wintypes.DWORD),
-        ("service_specific_exit_code", wintypes.DWORD),
-        ("check_point", wintypes.DWORD),
-        ("wait_hint", wintypes.DWORD),
-    )
-
-
-_ServiceMain = ctypes.WINFUNCTYPE(None, wintypes.DWORD, ctypes.POINTER(wintypes.LPWSTR))
-_ControlHandler = ctypes.WINFUNCTYPE(
-    wintypes.DWORD, wintypes.DWORD, wintypes.DWORD, ctypes.c_void_p, ctypes.c_void_p
-)
-_ConsoleHandler = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)
-
-
-class _TableEntry(ctypes.Structure):
-    _fields_ = (("name", wintypes.LPWSTR), ("main", _ServiceMain))
-
-
-def _advapi32() -> Any:
-    library = ctypes.WinDLL("advapi32", use_last_error=True)
-    library.StartServiceCtrlDispatcherW.argtypes = (ctypes.POINTER(_TableEntry),)
-    library.RegisterServiceCtrlHandlerExW.restype = wintypes.HANDLE
-    library.RegisterServiceCtrlHandlerExW.argtypes = (wintypes.LPCWSTR, _ControlHandler, ctypes.c_void_p)
-    library.SetServiceStatus.argtypes = (wintypes.HANDLE, ctypes.POINTER(_Status))
-    library.OpenSCManagerW.restype = wintypes.HANDLE
-    library.OpenSCManagerW.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
-    library.OpenServiceW.restype = wintypes.HANDLE
-    library.OpenServiceW.argtypes = (wintypes.HANDLE, wintypes.LPCWSTR, wintypes.DWORD)
-    library.ChangeServiceConfig2W.argtypes = (wintypes.HANDLE, wintypes.DWORD, ctypes.c_void_p)
-    library.CloseServiceHandle.argtypes = (wintypes.HANDLE,)
-    return library
-
-
-def run_service(program: Program) -> int:
-    """Serve the service control manager until the program has ended; return its exit code.
-
-    Raises OSError when the manager did not start this process, such as at a prompt (error 1063).
-    """
-    advapi32 = _advapi32()
-    codes: list[int] = []
-    kept: list[Any] = []  # callbacks that Windows calls must not be collected
-
-    def service_main(_count: int, arguments: Any) -> None:
-        name = arguments[0]
-        host = ServiceHost(lambda status: _set_status(advapi32, handle, status))
-        on_control = _ControlHandler(lambda control, *_: host.control(control))
-        kept.append(on_control)
-        handle = advapi32.RegisterServiceCtrlHandlerExW(name, on_control, None)
-        if not handle:
-            raise ctypes.WinError(ctypes.get_last_error())
-        _ask_for_time(advapi32, name)
-        kept.append(_take_console())
-        _show_no_dialogs()
-        codes.append(host.run(program))
-
-    entry = _ServiceMain(service_main)
-    # The name of a process's only service is ignored; the second entry, empty, ends the table.
-    table = (_TableEntry * 2)(_TableEntry("", entry))
-    if not advapi32.StartServiceCtrlDispatcherW(table):
-        raise ctypes.WinError(ctypes.get_last_error())
-    return codes[0] if codes else KILLED_EXIT_CODE
-
-
-def _set_status(advapi32: Any, handle: Any, status: ServiceStatus) -> None:
-    told = _Status(
-        SERVICE_WIN32_OWN_PROCESS,
-        status.state,
-        status.accepts,
-        status.exit_code,
-        status.specific_code,
-        status.check_point,
-        int(status.wait_hint / timedelta(milliseconds=1)),
-    )
-    if not advapi32.SetServiceStatus(handle, ctypes.byref(told)):
-        error = ctypes.WinError(ctypes.get_last_error())
-        log.error("service status not set: %s", error, extra={"action": "service_call_failed"})
-
-
-def _ask_for_time(advapi32: Any, name: str) -> None:
-    """Have Windows wait for a drain before it goes down. What fails is logged: the service works without."""
-    limit = wintypes.DWORD(int(PRESHUTDOWN_LIMIT / timedelta(milliseconds=1)))
-    manager = advapi32.OpenSCManagerW(None, None, SC_MANAGER_CONNECT)
-    service = manager and advapi32.OpenServiceW(manager, name, SERVICE_CHANGE_CONFIG)
-    done = service and advapi32.ChangeServiceConfig2W(
-        service, SERVICE_CONFIG_PRESHUTDOWN_INFO, ctypes.byref(limit)
-    )
-    if not done:
-        error = ctypes.WinError(ctypes.get_last_error())
-        log.warning("Windows will not wait for a drain: %s", error, extra={"action": "service_call_failed"})
-    for handle in (service, manager):
-        if handle:
-            advapi32.CloseServiceHandle(handle)
-
-
-def _take_console() -> Any:
-    """Give the service a console, which CTRL_BREAK to a program needs; return what must be kept.
-
-    A process with a console hears of people who log off, and ends unless it says that it took care of that.
-    Source: Win32 API reference, HandlerRoutine, GenerateConsoleCtrlEvent.
-    """
-    kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-    kernel32.SetConsoleCtrlHandler.argtypes = (_ConsoleHandler, wintypes.BOOL)
-    handler = _ConsoleHandler(lambda event: event in (CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT))
-    has_console = kernel32.AllocConsole() or ctypes.get_last_error() == ERROR_ACCESS_DENIED
-    if not has_console or not kernel32.SetConsoleCtrlHandler(handler, True):
-        error = ctypes.WinError(ctypes.get_last_error())
-        log.warning("no console: %s", error, extra={"action": "service_call_failed"})
-    return handler
-
-
-def _show_no_dialogs() -> None:
-    """Let programs that crash, or miss a DLL, end at once: nobody could close Windows' message about it.
-
-    Programs inherit this. Source: Win32 API reference, SetErrorMode.
-    """
-    ctypes.WinDLL("kernel32").SetErrorMode(
-        SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX
-    )

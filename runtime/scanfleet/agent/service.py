@@ -68,9 +68,9 @@ def main() -> None:
     if sys.platform != "win32":
         print("services are Windows'; elsewhere run scanfleet-agent", file=sys.stderr)  # noqa: T201
         sys.exit(USAGE_EXIT_CODE)
-    from scanfleet.agent import os_windows  # noqa: PLC0415 - only there on Windows
+    from scanfleet.agent import os_windows_service  # noqa: PLC0415 - only there on Windows
 
-    sys.exit(os_windows.run_service(program(Path(sys.argv[1]))))
+    sys.exit(os_windows_service.run_service(program(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":
