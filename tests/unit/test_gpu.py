@@ -135,6 +135,10 @@ def test_a_machine_without_a_driver_has_no_gpus(module):
     assert open_gpus(module(FakeNvml(has_driver=False))) is None
 
 
+def test_a_machine_without_the_package_has_no_gpus():
+    assert open_gpus("no_such_package") is None
+
+
 def test_a_machine_with_a_driver_has_its_gpus(module):
     gpus = open_gpus(module(FakeNvml(Device(percent=8))))
 

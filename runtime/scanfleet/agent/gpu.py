@@ -126,7 +126,11 @@ class RunGpus:
 
 def open_gpus(module: str = "pynvml") -> Gpus | None:
     """Return the machine's GPUs; None without a GPU, a driver or its library."""
-    nvml = importlib.import_module(module)
+    try:
+        nvml = importlib.import_module(module)
+    except ImportError as error:
+        log.warning("no GPU: %s", error, extra={"action": "gpu_absent"})
+        return None
     try:
         nvml.nvmlInit()
         gpus = Gpus(nvml)
