@@ -162,6 +162,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
         "waiting_because": job.why_waiting,
         "failure": _failure(job),
         "processor": f"{job.processor} (pool {job.pool}, priority {job.priority})",
+        "release": job.release,
         "attempt": str(job.attempt),
         "source": job.source,
         "target": job.target,

@@ -64,6 +64,7 @@ class JobInfo(Answer):
     stage: str | None = None
     progress_percent: float = Field(default=0.0, description="0 to 100, of the whole program.")
     attempt: int = Field(default=0, description="0 until the first attempt starts.")
+    release: str | None = Field(default=None, description="The program's release that the last attempt ran.")
     cancel_requested: bool = False
     timestamps: Timestamps = Timestamps()
     failure: Failure | None = Field(default=None, description="The last one, also of retried attempts.")

@@ -45,6 +45,9 @@ class JobSummary(BaseModel):
     stage: str | None
     progress_percent: float = Field(description="0 to 100, of the whole program.")
     attempt: int = Field(description="0 until the first attempt starts.")
+    release: str | None = Field(
+        description="The program's release that the last attempt ran; null for programs without any."
+    )
     cancel_requested: bool = Field(
         description="The job ends as cancelled as soon as its agent has stopped it."
     )
@@ -134,6 +137,7 @@ class InstanceLoad(BaseModel):
     is_suspended: bool = Field(
         description="It takes no jobs for now, or one to prove itself: its machine is suspected."
     )
+    release: str = Field(description="What its next program is started from; empty for programs without any.")
 
 
 class Load(BaseModel):
@@ -176,6 +180,7 @@ def summary_fields(job: Job) -> dict[str, Any]:
         "stage": job.stage,
         "progress_percent": job.progress_percent,
         "attempt": job.attempt,
+        "release": job.release,
         "cancel_requested": job.cancel_requested_at is not None,
         "timestamps": _timestamps(job),
         "failure": job.failure,

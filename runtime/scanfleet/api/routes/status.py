@@ -53,4 +53,5 @@ def _instance(agent: AgentReport, caller: Caller) -> InstanceLoad:
         seen=utc(agent.seen_at),
         is_stopping=agent.is_stopping,
         is_suspended=agent.is_suspended,
+        release=agent.release,
     )
