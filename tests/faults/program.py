@@ -10,6 +10,7 @@ Configuration: job_id, attempt, input, output, work, register (folder), mode, se
 times (how many runs misbehave; the next ones are normal).
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -207,4 +208,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        say(f"scanfleet_fail: {error.strerror}")
+        sys.exit(DISK_FULL_CODE)
