@@ -10,13 +10,16 @@ BIN    := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # One process more than needed costs a second emulator, so: never more than four.
 JOBS   ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
+# JOBS given by the caller means the campaign's jobs there.
+FAULT_JOBS := $(if $(filter file,$(origin JOBS)),1000,$(JOBS))
+SEED   ?= 7
 # Tests that need the same costly fixture stay in one process (tests/conftest.py groups them).
 SPREAD := -n $(JOBS) --dist loadgroup
 CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
 CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth diff snapshots bench deploy fmt clean
+.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth diff snapshots faults bench deploy fmt clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -62,6 +65,9 @@ snapshots: setup ## Write the templates that reviewers read, and the table of se
 
 deploy: setup ## Deploy to AWS with the credentials of this shell (STAGE=dev APPROVAL=never asks nothing)
 	@$(CDK) deploy --all -c stage=$(STAGE) $(if $(APPROVAL),--require-approval $(APPROVAL))
+
+faults: setup ## Real agents while everything around them fails (JOBS=1000 SEED=7; BROKEN=fencing must fail)
+	@exec $(BIN)/python -m tests.faults --jobs $(FAULT_JOBS) --seed $(SEED) $(if $(BROKEN),--broken $(BROKEN))
 
 bench: setup ## Benchmarks against named peers (ONLY=name runs one)
 	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
