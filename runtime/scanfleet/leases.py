@@ -203,7 +203,14 @@ class Leases(JobTable):
     def _update_leased(self, lease: Lease, changes: Mapping[str, Any]) -> Lease:
         condition, values, names = _fencing(lease)
         with self._telling_lease_lost(lease):
-            job = self._update(lease.job, changes, condition, values, names)
+            try:
+                job = self._update(lease.job, changes, condition, values, names)
+            except Conflict:
+                job = self.get(lease.job.job_id)
+                if not _is_after(job, lease, changes):
+                    raise
+                # The first try's answer was lost; it had ended the job, or given it back.
+                self._tell(lease.job, job)
         return replace(lease, job=job)
 
     def _update_leased_together(
@@ -227,6 +234,15 @@ class Leases(JobTable):
             raise LeaseLost(
                 f"job {lease.job.job_id}: attempt {lease.attempt} no longer holds the lease"
             ) from conflict
+
+
+def _is_after(job: Job, lease: Lease, changes: Mapping[str, Any]) -> bool:
+    """Say whether the record is as these changes of state, and no others', have left it."""
+    return (
+        job.attempt == lease.attempt
+        and job.state == changes.get(TableKey.STATE)
+        and job.state_changed_at == changes["state_changed_at"]
+    )
 
 
 def _fencing(lease: Lease) -> tuple[str, dict[str, Any], dict[str, str]]:

@@ -9,6 +9,7 @@ import json
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -25,6 +26,7 @@ from scanfleet.agent.stopping import StopRequest
 from scanfleet.agent.transfer import Transfer
 from scanfleet.clients import build_clients
 from scanfleet.contract import MANIFEST_NAME, Pool, Priority
+from scanfleet.errors import ScanfleetError
 from scanfleet.jobs import Job, JobState, new_job_id
 from scanfleet.leases import Lease, Leases
 from scanfleet.objects import ObjectStore
@@ -68,9 +70,10 @@ class Agent:
 
     def handle(self, message: Message) -> None:
         """Do what a worker does, as far as a test has it do anything."""
-        taken = self.tools.leases.take(message.job_id(), self.name)
-        if isinstance(taken, Lease):
-            Attempt(self.tools, taken, message, StopRequest()).run()
+        with suppress(ScanfleetError):  # the message is left then
+            taken = self.tools.leases.take(message.job_id(), self.name)
+            if isinstance(taken, Lease):
+                Attempt(self.tools, taken, message, StopRequest()).run()
 
 
 class World:

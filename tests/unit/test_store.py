@@ -212,6 +212,26 @@ def test_a_commit_whose_answer_was_lost_is_a_commit_at_the_second_try(store, lea
     assert leases.commit(lease) == leases.commit(lease)
 
 
+def test_an_end_whose_answer_was_lost_is_an_end_at_the_second_try_and_told_once(
+    store, leases, new_job, monkeypatch, dynamodb, transitions
+):
+    lease = take(leases, store.create(new_job()))
+    other = take(leases, store.create(new_job()))
+    write = dynamodb.update_item
+
+    def write_twice(**request):  # as the client does when the first answer is lost
+        write(**request)
+        return write(**request)
+
+    monkeypatch.setattr(dynamodb, "update_item", write_twice)
+    transitions.clear()
+
+    assert leases.cancel(lease).state is JobState.CANCELLED
+    failure = leases.failure(other, FailureClass.CRASH, "signal 11")
+    assert leases.requeue(other, failure).state is JobState.QUEUED
+    assert [one.job.state for one in transitions] == [JobState.CANCELLED, JobState.QUEUED]
+
+
 def test_a_silent_owner_that_commits_after_all_is_not_overruled(store, leases, new_job, clock):
     job = store.create(new_job())
     for _ in range(contract.MAX_LOST_MACHINES):
