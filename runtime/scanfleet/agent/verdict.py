@@ -171,17 +171,18 @@ class _Window:
 
     @classmethod
     def of(cls, looks: list[tuple[float, Sample]]) -> "_Window":
-        seconds = sum(spent for spent, _ in looks)
-        asked = [(spent, s.gpu_percent) for spent, s in looks if s.gpu_percent is not None]
-        gpu = sum(spent * percent for spent, percent in asked) / max(seconds, 1e-9) if asked else None
-        return cls(
-            seconds=seconds,
-            cpu_seconds=sum(sample.cpu_seconds for _, sample in looks),
-            io_bytes=sum(sample.io_bytes for _, sample in looks),
-            printed_bytes=sum(sample.printed_bytes for _, sample in looks),
-            growth_bytes=sum(sample.output_growth_bytes for _, sample in looks),
-            gpu_percent=gpu,
-        )
+        seconds = cpu = gpu = 0.0
+        io = printed = growth = 0
+        has_gpu = False
+        for spent, sample in looks:
+            seconds += spent
+            cpu += sample.cpu_seconds
+            io += sample.io_bytes
+            printed += sample.printed_bytes
+            growth += sample.output_growth_bytes
+            if sample.gpu_percent is not None:
+                gpu, has_gpu = gpu + spent * sample.gpu_percent, True
+        return cls(seconds, cpu, io, printed, growth, gpu / max(seconds, 1e-9) if has_gpu else None)
 
     @property
     def is_idle(self) -> bool:
