@@ -44,12 +44,39 @@ def test_an_unknown_path_is_a_404_problem(api, path):
     problem(api.http.get(path), 404)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/process"), ("DELETE", "/jobs"), ("PUT", "/job/x")])
-def test_an_unknown_method_is_a_405_problem_that_names_the_allowed(api, method, path):
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/process", "POST"),
+        ("DELETE", "/jobs", "GET, HEAD, POST"),
+        ("PUT", "/job/x", "GET, HEAD"),
+        ("GET", "/job/x/cancel", "POST"),
+        ("POST", "/", "GET, HEAD"),
+    ],
+)
+def test_an_unknown_method_is_a_405_problem_that_names_all_the_allowed(api, method, path, allowed):
     answer = api.http.request(method, path)
 
     problem(answer, 405)
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "said"),
+    [
+        ("/jobs?state=failed", "state", 'did you mean "status"?'),
+        ("/jobs?limit=5&ownr=ann", "ownr", 'did you mean "owner"?'),
+        ("/status/load?x=1", "x", "unknown parameter"),
+        ("/job/01JD5Z9W4T8Q2V6K3M7N1P5R9S?x=1", "x", "unknown parameter"),
+        ("/job/01JD5Z9W4T8Q2V6K3M7N1P5R9S/log?tail=5", "tail", 'did you mean "tail_lines"?'),
+    ],
+)
+def test_an_unknown_parameter_is_refused_with_the_nearest_known_name(api, path, name, said):
+    answer = api.http.get(path)
+
+    (error,) = problem(answer, 422)["errors"]
+    assert error["field"] == name
+    assert said in error["message"]
 
 
 def test_a_length_header_over_the_limit_is_refused_without_reading_the_body(api):
@@ -283,10 +310,13 @@ def test_openapi_describes_every_call_with_its_answers_and_problems(document):
         ("POST", "/job/{job_id}/cancel"),
         ("POST", "/job/{job_id}/retry"),
         ("GET", "/job/{job_id}/log"),
+        ("GET", "/job/{job_id}/evidence"),
         ("GET", "/status/health"),
         ("GET", "/status/load"),
         ("GET", "/presign"),
         ("GET", "/uploads"),
+        ("GET", "/dead-letters"),
+        ("POST", "/dead-letters/redrive"),
     }
     for call, operation in found.items():
         success = operation["responses"].get("200") or operation["responses"]["202"]

@@ -6,11 +6,12 @@ so that a Lambda that freezes between requests loses nothing.
 
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from scanfleet.api import guard, openapi, problems
 from scanfleet.api.identity_doors import identity_provider
+from scanfleet.api.parameters import refuse_unknown_parameters
 from scanfleet.api.readiness import Readiness
 from scanfleet.api.routes import (
     console,
@@ -50,10 +51,19 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.state.readiness = Readiness(services, settings)
     problems.install(app)
     app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
-    for module in (process, jobs, job, log, evidence, status, uploads, dead_letters):
-        app.include_router(module.router, responses=problems.documented(403, 421, 500, 503))
-    for module in (documentation, console):
+    calls, pages = (
+        (process, jobs, job, log, evidence, status, uploads, dead_letters),
+        (documentation, console),
+    )
+    for module in calls:
+        app.include_router(
+            module.router,
+            dependencies=[Depends(refuse_unknown_parameters)],
+            responses=problems.documented(403, 421, 422, 500, 503),
+        )
+    for module in pages:
         app.include_router(module.router, include_in_schema=False)
+    app.state.routes = [route for module in (*calls, *pages) for route in module.router.routes]
     openapi.install(app)
     return app
 

@@ -168,9 +168,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: f"{request.url.path} does not take {request.method}",
     }
     detail = details.get(error.status_code, str(error.detail))
-    return problem_response(
-        request.scope, error.status_code, detail, headers=dict(error.headers) if error.headers else None
-    )
+    headers = dict(error.headers) if error.headers else {}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_of(request)) or headers.get("Allow", "")
+    return problem_response(request.scope, error.status_code, detail, headers=headers or None)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return every method that the path takes: the router itself names those of one handler only.
+
+    HEAD is answered as GET.
+    """
+    path = request.url.path
+    routes = [route for route in request.app.state.routes if route.path_regex.match(path)]
+    methods = {method for route in routes for method in route.methods}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def internal_error(scope: Scope) -> Response:

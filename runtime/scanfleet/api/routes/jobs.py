@@ -61,7 +61,10 @@ def list_jobs(
     services: ServicesDep,
     caller: CallerDep,
     status: Annotated[Status, Query(description="`active`: unfinished jobs.")] = "active",
-    owner: Annotated[str | None, Query(description="For operators; others see their own jobs.")] = None,
+    owner: Annotated[
+        str | None,
+        Query(min_length=1, max_length=128, description="For operators; others see their own jobs."),
+    ] = None,
     tag: Annotated[str | None, Query(description="key:value", examples=["case:7"])] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
