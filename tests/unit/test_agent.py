@@ -1,5 +1,6 @@
 """A whole worker with real programs, over moto's S3, SQS and DynamoDB."""
 
+import errno
 import json
 import os
 import time
@@ -24,6 +25,7 @@ from scanfleet.queue import Backlog
 from scanfleet.s3_uri import S3Uri
 from tests.support.cloud import create_job_table
 from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
+from tests.support.scripted_program import ScriptedProcessor
 
 COMPLETED, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
 
@@ -422,3 +424,20 @@ def test_a_hang_leaves_its_evidence_with_its_failure(fleet):
     assert "scanfleet_stage: work" in bundle.last_lines
     assert bundle.samples
     assert any("program.py" in process.command for process in bundle.processes)
+
+
+def test_a_full_disk_before_the_program_starts_is_no_fault_of_the_program(fleet, monkeypatch):
+    real = ScriptedProcessor.prepare
+
+    def prepare(self, job, folders):
+        if job.attempt == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, job, folders)
+
+    monkeypatch.setattr(ScriptedProcessor, "prepare", prepare)
+    job = fleet.submit()
+    with fleet.agent():
+        failed = fleet.await_job(job, lambda found: bool(found.failures))
+
+    assert failed.failures[0].failure_class is FailureClass.TRANSFER
+    assert "No space left" in failed.failures[0].reason

@@ -154,6 +154,10 @@ class Attempt:
         except ScanfleetError as error:
             transfer = JobFailure(FailureClass.TRANSFER, str(error))
             return partial(settlement.failed, self._lease, transfer)
+        except OSError as error:  # the disk is full or fails: another machine can do it
+            log.exception("attempt failed", extra=self._facts("attempt_failed"))
+            reason = f"the machine could not write or read its own files: {error}"
+            return partial(settlement.failed, self._lease, JobFailure(FailureClass.TRANSFER, reason))
         except Exception as error:
             log.exception("attempt failed", extra=self._facts("attempt_failed"))
             internal = JobFailure(FailureClass.PROGRAM_ERROR, f"internal error: {error!r}")
