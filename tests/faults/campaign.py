@@ -100,6 +100,7 @@ class Campaign:
         enter.callback(self._agents.close)
         (self._agents.register / "canary.txt").write_text("nobody may publish this\n")
         self._register = ProcessRegister(self._agents.register / "processes.txt")
+        enter.callback(self._register.kill_all)
         self._watcher = Watcher(self.world, self._register, self.problems)
         self._clients = ClientFaults(self.world, self._api)
         self._clients.submit_again = lambda number: self._submit(self._plan.jobs[number])

@@ -1,5 +1,8 @@
 """The register of every process that programs were, and which of them still live."""
 
+import os
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,12 @@ class Registered:
         except OSError:
             return False
         return fields[19] == self.ticks and fields[0] not in "ZX"
+
+    def kill(self) -> None:
+        """End it."""
+        if self.is_alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 class ProcessRegister:
@@ -47,3 +56,9 @@ class ProcessRegister:
             new.append(Registered(int(pid), ticks, job_id, int(float(attempt)), role))
         self.all += new
         return new
+
+    def kill_all(self) -> None:
+        """End every registered process that lives."""
+        self.read()
+        for process in self.all:
+            process.kill()
