@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scanfleet.agent.output import MAX_LINE_BYTES, MAX_STAGES, ProgressBoard
+from scanfleet.agent.output import MAX_LINE_BYTES, MAX_STAGES, MAX_STUMBLES_LOGGED, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopReason
 from scanfleet.errors import JobFailure
@@ -204,7 +204,7 @@ def test_a_program_with_endless_stages_does_not_outgrow_its_record():
     assert sum(seconds.values()) == 1000
 
 
-def test_an_adapter_that_stumbles_over_a_line_does_not_block_the_program(run, monkeypatch):
+def test_an_adapter_that_stumbles_over_lines_does_not_block_the_program(run, monkeypatch, caplog):
     def stumble(self, line):
         raise ValueError(line)
 
@@ -212,3 +212,5 @@ def test_an_adapter_that_stumbles_over_a_line_does_not_block_the_program(run, mo
     run.script("for _ in range(100_000): print('a line long enough to fill a pipe soon')")
 
     assert len(run.output.splitlines()) == 100_000
+    stumbles = [record for record in caplog.records if record.action == "line_not_understood"]
+    assert len(stumbles) == MAX_STUMBLES_LOGGED

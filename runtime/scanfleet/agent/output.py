@@ -21,6 +21,7 @@ LAST_LINES = 200
 MAX_STAGES = 50
 """Stages that are timed apart: a program that names each of its files a stage must not outgrow the record."""
 READ_BYTES = 64 * 1024
+MAX_STUMBLES_LOGGED = 10
 CUT_NOTICE = f"[scanfleet: output beyond {MAX_LOG_BYTES // 2**20} MiB is not kept]\n".encode()
 
 
@@ -140,6 +141,7 @@ def pump(pipe: IO[bytes], program_log: ProgramLog, on_line: Callable[[str], None
 
     Invalid UTF-8 becomes replacement characters; carriage returns end lines too, as progress bars use them.
     """
+    on_line = _never_raising(on_line)
     rest = b""
     is_inside_line_end = False  # a block may end between a carriage return and its newline
     while block := _read(pipe):
@@ -170,8 +172,23 @@ def _take(line: bytes, program_log: ProgramLog, on_line: Callable[[str], None]) 
     for start in range(0, max(len(line), 1), MAX_LINE_BYTES):
         piece = line[start : start + MAX_LINE_BYTES]
         program_log.write(piece)
+        on_line(piece.decode("utf-8", errors="replace"))
+
+
+def _never_raising(on_line: Callable[[str], None]) -> Callable[[str], None]:
+    """Return the same, but for what it raises: an adapter that stumbles must not stop the reading.
+
+    The program would block. One that stumbles over every line is logged a few times only.
+    """
+    stumbles = 0
+
+    def take(line: str) -> None:
+        nonlocal stumbles
         try:
-            on_line(piece.decode("utf-8", errors="replace"))
+            on_line(line)
         except Exception:
-            # An adapter that stumbles over a line must not stop the reading: the program would block.
-            log.exception("line not understood", extra={"action": "line_not_understood"})
+            stumbles += 1
+            if stumbles <= MAX_STUMBLES_LOGGED:
+                log.exception("line not understood", extra={"action": "line_not_understood"})
+
+    return take
