@@ -151,13 +151,9 @@ class Attempt:
             return partial(settlement.failed, self._lease, failure)
         except TargetLost as lost:
             return partial(settlement.failed, self._lease, JobFailure(FailureClass.BAD_INPUT, str(lost)))
-        except ScanfleetError as error:
+        except (ScanfleetError, OSError) as error:  # a service, or this machine's own disk
             transfer = JobFailure(FailureClass.TRANSFER, str(error))
             return partial(settlement.failed, self._lease, transfer)
-        except OSError as error:  # the disk is full or fails: another machine can do it
-            log.exception("attempt failed", extra=self._facts("attempt_failed"))
-            reason = f"the machine could not write or read its own files: {error}"
-            return partial(settlement.failed, self._lease, JobFailure(FailureClass.TRANSFER, reason))
         except Exception as error:
             log.exception("attempt failed", extra=self._facts("attempt_failed"))
             internal = JobFailure(FailureClass.PROGRAM_ERROR, f"internal error: {error!r}")
