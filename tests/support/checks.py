@@ -28,6 +28,7 @@ _ALL: tuple[Check, ...] = (
     checks_state.log_groups,
     checks_policies.policies,
     checks_policies.policy_resources,
+    checks_policies.takers_of_messages,
     checks_machines.guard_rules,
     checks_machines.machine_images,
     checks_machines.groups,

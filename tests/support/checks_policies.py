@@ -7,10 +7,11 @@ from typing import Any
 
 from tests.support.deployment import Deployment
 from tests.support.findings import Finding, not_agreed, read_agreed
-from tests.support.policies import documents, guard
+from tests.support.policies import documents, guard, listed
 from tests.support.static_checks import parliament
 
 _agreed = cache(read_agreed)
+NEEDED_BY_TAKERS = {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:SendMessage"}
 
 
 def disagreed(deployment: Deployment, found: Iterable[Finding]) -> Iterator[Finding]:
@@ -38,6 +39,17 @@ def policy_resources(deployment: Deployment) -> Iterator[Finding]:
         known.setdefault(_key(body), [])
     found = [finding for body in bodies.values() for finding in known[_key(body)]]
     yield from disagreed(deployment, found)
+
+
+def takers_of_messages(deployment: Deployment) -> Iterator[Finding]:
+    """Machines that take messages may also hide, delete and replace them: a retry is a fresh message."""
+    for document in documents(deployment.templates):
+        is_machines = document.kind == "identity" and document.where.startswith("fleet/")
+        for statement in document.statements if is_machines else ():
+            actions = set(listed(statement["Action"]))  # of one statement: samples of queues are all alike
+            if "sqs:ReceiveMessage" in actions and (lacking := NEEDED_BY_TAKERS - actions):
+                detail = f"lacks {', '.join(sorted(lacking))}"
+                yield Finding(tool="policies", rule="TAKER", where=document.where, detail=detail)
 
 
 @cache

@@ -23,6 +23,13 @@ def _hook(properties: Properties, transition: str) -> dict[str, Any]:
     return hook
 
 
+def _forbid(properties: Properties, action: str) -> None:
+    for statement in properties["PolicyDocument"]["Statement"]:
+        actions = statement["Action"]
+        if isinstance(actions, list) and action in actions:
+            actions.remove(action)
+
+
 MACHINES = [
     Mutation(
         fault="machines answer IMDSv1",
@@ -181,6 +188,15 @@ STEPS = [
     ),
 ]
 
+ROLE = [
+    Mutation(
+        fault="agents cannot send the message of a retry",
+        where="fleet/WindowsGpuFleetAgentRoleDefaultPolicy",
+        caught_by="takers of messages",
+        seed=change(lambda p: _forbid(p, "sqs:SendMessage")),
+    ),
+]
+
 FUNCTIONS = [
     Mutation(
         fault="a function runs another Python than its packages are for",
@@ -241,4 +257,4 @@ NETWORK = [
     ),
 ]
 
-MUTATIONS = [*MACHINES, *STEPS, *FUNCTIONS, *NETWORK]
+MUTATIONS = [*MACHINES, *STEPS, *ROLE, *FUNCTIONS, *NETWORK]
