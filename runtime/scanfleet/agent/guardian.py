@@ -1,6 +1,6 @@
 """Runs one program so that nothing of it outlives its job or its agent (POSIX).
 
-    python -I -S guardian.py <control fd> <program> [argument ...]
+    python -I -S guardian.py <control fd> <niceness> <program> [argument ...]
 
 The guardian is the program's parent and the adoptive parent of every process that the program leaves behind
 (Linux: PR_SET_CHILD_SUBREAPER). It speaks over the control socket, one line a message:
@@ -33,8 +33,6 @@ KILL_ROUND_SECONDS = 0.01
 """Pause between rounds of killing; each round also reaps what the last one killed."""
 FREEZE_LOOKS = 500
 """Looks for more processes before those that were found are killed: a bound, usually there are two."""
-NICENESS = 5
-"""Programs use every core for minutes; heartbeats, the health check and whoever ends them must not wait."""
 EASILY_KILLED = "500"
 """Out of -1000..1000: when memory runs out, the kernel is to kill the program, not the agent beside it.
 Source: proc_pid_oom_score_adj(5)."""
@@ -46,7 +44,7 @@ def control_process(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def start(argv: list[str]) -> int:
+def start(argv: list[str], niceness: int) -> int:
     """Start the program in its own session and return its process id. Raises OSError."""
     status_read, status_write = os.pipe()  # closes on a successful exec, else carries the errno
     pid = os.fork()
@@ -59,7 +57,8 @@ def start(argv: list[str]) -> int:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
-            step_back()
+            if niceness:
+                step_back(niceness)
             os.execvp(argv[0], argv)  # noqa: S606 - there is no shell, which is the point
         except OSError as error:
             os.write(status_write, str(error.errno or 1).encode())
@@ -73,10 +72,10 @@ def start(argv: list[str]) -> int:
     return pid
 
 
-def step_back() -> None:
+def step_back(niceness: int) -> None:
     """Give this process less of the machine than the agent has, where the system has such a thing."""
     with suppress(OSError):
-        os.nice(NICENESS)
+        os.nice(niceness)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(EASILY_KILLED)
 
@@ -196,10 +195,10 @@ class Guardian:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    def run(self, argv: list[str]) -> None:
-        """Run the program to its end."""
+    def run(self, argv: list[str], niceness: int) -> None:
+        """Run the program to its end; niceness above 0 also makes it step back behind the agent."""
         try:
-            program = start(argv)
+            program = start(argv, niceness)
         except OSError as error:
             self._tell(f"failed {error.strerror}: {argv[0]}")
             return
@@ -248,7 +247,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     control_process(PR_SET_CHILD_SUBREAPER, 1)
-    Guardian(control).run(sys.argv[2:])
+    Guardian(control).run(sys.argv[3:], niceness=int(sys.argv[2]))
 
 
 if __name__ == "__main__":

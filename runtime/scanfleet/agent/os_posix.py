@@ -21,6 +21,8 @@ START_SECONDS = 60.0
 """A program on a disk that does not answer never starts, and nobody watches it yet."""
 CLOSE_SECONDS = 10.0
 """A process that is stuck in the kernel (a driver, a dead mount) cannot be killed; its job must go on."""
+NICENESS = 5
+"""Programs use every core for minutes; heartbeats, the health check and whoever ends them must not wait."""
 GUARDIAN_SCRIPT = str(Path(guardian.__file__))
 
 
@@ -100,7 +102,15 @@ def start_program(invocation: Invocation) -> PosixProgram:
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", GUARDIAN_SCRIPT, str(theirs.fileno()), *invocation.argv],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                GUARDIAN_SCRIPT,
+                str(theirs.fileno()),
+                str(NICENESS),
+                *invocation.argv,
+            ],
             cwd=invocation.cwd,
             env={**os.environ, **invocation.env},
             stdin=subprocess.DEVNULL,

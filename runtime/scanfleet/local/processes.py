@@ -120,7 +120,7 @@ class Processes:
         ours, theirs = socket.socketpair()
         with theirs, log_file.open("ab") as log:
             guarded = Guarded(
-                [sys.executable, "-I", "-S", guardian.__file__, str(theirs.fileno()), *map(str, argv)],
+                [sys.executable, "-I", "-S", guardian.__file__, str(theirs.fileno()), "0", *map(str, argv)],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
