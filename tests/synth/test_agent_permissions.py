@@ -7,14 +7,17 @@ from fnmatch import fnmatchcase
 
 import pytest
 
+from scanfleet.agent import checks
 from scanfleet.agent.fleet_member import FleetMember
 from scanfleet.clients import build_autoscaling_client, build_clients
 from scanfleet.contract import Pool, Priority
 from scanfleet.errors import Unavailable
 from scanfleet.jobs import FailureClass, JobState
+from scanfleet.objects import ObjectStore
 from scanfleet.queue import JobQueues
+from scanfleet.s3_uri import S3Uri
 from tests.support.aws_calls import Need, record
-from tests.support.fleet import ARTIFACTS, DATA, TestFleet
+from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
 from tests.support.moto_fleet import moto_fleet, moto_server
 from tests.synth.test_fleet_stack import Allowed, permissions
 
@@ -148,3 +151,24 @@ def test_machines_may_do_all_that_their_agents_do(running, stack):
         "autoscaling:TerminateInstanceInAutoScalingGroup",
     }, "the agents were not seen at work"
     assert Need("sqs:SendMessage", dead_letters) in needs
+
+
+def test_machines_may_do_all_that_they_check_before_their_first_job(running, stack):
+    clients = build_clients()
+    calls = record([clients.dynamodb, clients.sqs, clients.s3])
+    objects = ObjectStore(clients.s3)
+
+    for check in (
+        checks.clock(clients.dynamodb, TABLE),
+        checks.job_table(clients.dynamodb, TABLE),
+        checks.queue(JobQueues(clients.sqs, running.queue_urls), Pool.LINUX_CPU),
+        checks.artifacts(objects, ARTIFACTS, "i-0abc"),
+        checks.inputs(objects, S3Uri(DATA, "")),
+    ):
+        check.look()
+
+    assert refused(calls, permissions(stack("dev", "fleet"))) == set()
+    assert {need.action for need in calls} == {
+        *("dynamodb:GetItem", "dynamodb:UpdateItem", "sqs:GetQueueAttributes"),
+        *("s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:ListBucket"),
+    }
