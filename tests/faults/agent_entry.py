@@ -36,7 +36,9 @@ def main() -> None:
     from scanfleet.processors import registry
     from tests.faults import broken, processor
 
-    hurry.set_constants(registry, pool_processors=lambda *_: processor.processors())
+    hurry.set_constants(
+        registry, pool_processors=lambda _settings, _pool, releases=None: processor.processors(releases)
+    )
     from scanfleet.agent import main as agent
 
     hurry.shorten_agent()

@@ -20,7 +20,7 @@ from tests.faults import agent_entry
 from tests.faults.kept import start_module
 from tests.faults.processor import REGISTER
 from tests.faults.proxy import Proxies, Proxy
-from tests.faults.world import POOL, World
+from tests.faults.world import POOL, RELEASES, World
 from tests.support.instance_metadata import FakeMetadata, fake_metadata
 
 DISK_BYTES = 64 * 1024**2
@@ -193,6 +193,9 @@ class Agents:
             "SCANFLEET_SCRATCH": str(agent.scratch.folder),
             "SCANFLEET_STATUS_PORT": "0",
             "SCANFLEET_FLEET": "faults",
+            "SCANFLEET_MEDIT_RELEASES": str(agent.folder / "releases"),
+            "SCANFLEET_RELEASE_BUCKET": RELEASES,
+            "SCANFLEET_RELEASE_LOOK_SECONDS": "0.5",
             "SCANFLEET_METADATA_URL": agent.metadata.url,
             REGISTER: str(self.register),
             agent_entry.CONTROL: str(agent.control),

@@ -23,6 +23,7 @@ from tests.faults.problems import Problems
 from tests.faults.processes_left import ProcessRegister
 from tests.faults.processor import NAME
 from tests.faults.proxy import Proxies
+from tests.faults.release_switches import ReleaseSwitches
 from tests.faults.report import Outcome
 from tests.faults.results import Results, input_bytes, input_name
 from tests.faults.watcher import Watcher
@@ -108,7 +109,7 @@ class Campaign:
             self._plan,
             agents=self._agents,
             proxies=proxies,
-            machines=MachineFaults(self._agents),
+            machines=MachineFaults(self._agents, ReleaseSwitches(self.world)),
             clients=self._clients,
         )
         self.journal.listen(self._on_state, self._on_touch)

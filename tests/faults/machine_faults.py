@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.faults.agents import Agent, Agents
 from tests.faults.plan import PlannedFault
+from tests.faults.release_switches import ReleaseSwitches
 
 if TYPE_CHECKING:
     from tests.support.instance_metadata import FakeMetadata
@@ -17,8 +18,9 @@ At = Callable[[float, Callable[[], None]], None]
 class MachineFaults:
     """Carries out one fault at one agent; says whether anything was hit."""
 
-    def __init__(self, agents: Agents) -> None:
+    def __init__(self, agents: Agents, releases: ReleaseSwitches) -> None:
         self._agents = agents
+        self._releases = releases
         self._acts: dict[str, Callable[[PlannedFault, Agent, At], bool]] = {
             "agent_killed": lambda fault, agent, at: agents.kill(agent),
             "agent_frozen": lambda fault, agent, at: self._freeze(fault, agent, at, whole=False),
@@ -28,7 +30,7 @@ class MachineFaults:
             "terminate": self._terminate,
             "clock_jump": self._clock_jump,
             "disk_full": self._disk_full,
-            "release_switch": lambda fault, agent, at: False,
+            "release_switch": self._switch_release,
         }
 
     def __call__(self, fault: PlannedFault, job_id: str, agent: Agent, at: At) -> bool:
@@ -57,6 +59,15 @@ class MachineFaults:
         """Jump by some seconds, and back after a while, as time servers make clocks do."""
         agent.set_clock(fault.seconds)
         at(3.0 + 5 * fault.luck, lambda: agent.set_clock(0.0))
+        return True
+
+    def _switch_release(self, fault: PlannedFault, agent: Agent, at: At) -> bool:
+        """Activate another release; one time in three name a damaged one first."""
+        if fault.luck < 1 / 3:
+            self._releases.damage()
+            at(2.0, self._releases.switch)
+        else:
+            self._releases.switch()
         return True
 
     def _disk_full(self, fault: PlannedFault, agent: Agent, at: At) -> bool:

@@ -77,7 +77,7 @@ KINDS: dict[str, tuple[str, float]] = {
     "terminate": ("machine", 1.2),
     "clock_jump": ("machine", 4),
     "disk_full": ("machine", 2),
-    "release_switch": ("machine", 1),
+    "release_switch": ("machine", 2),
     "message_twice": ("message", 6),
     "message_late": ("message", 3),
     "message_exhausted": ("message", 1.5),

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from scanfleet.contract import Pool
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, Job
 from scanfleet.processors.base import AttemptFolders, Invocation, Processor, ProgramExit
+from scanfleet.processors.medit_autotest import PROGRAM
+from scanfleet.processors.release_source import FixedRelease, ReleaseSource
 from tests.faults import program
 
 NAME = "campaign"
@@ -29,6 +32,9 @@ DEFAULTS: dict[str, Any] = {
 class CampaignProcessor(Processor):
     """Settings: see `program.py`."""
 
+    def __init__(self, releases: ReleaseSource | None = None) -> None:
+        self._releases = releases
+
     name = NAME
     pool = Pool.LINUX_CPU
     input_kinds = "anything"
@@ -41,11 +47,25 @@ class CampaignProcessor(Processor):
         return True
 
     def check_ready(self) -> None:
-        return None
+        with self._source().pin():
+            return
+
+    @contextmanager
+    def pinned(self) -> Iterator[Processor]:
+        with self._source().pin() as release:
+            run = CampaignProcessor(FixedRelease(release.folder))
+            run.release = release.version
+            yield run
+
+    def _source(self) -> ReleaseSource:
+        assert self._releases is not None, "the API runs no programs"
+        return self._releases
 
     def prepare(self, job: Job, folders: AttemptFolders) -> Invocation:
         paths = {name: str(getattr(folders, name)) for name in ("input", "output", "work")}
         facts = {"job_id": job.job_id, "attempt": job.attempt, "register": os.environ[REGISTER]}
+        with self._source().pin() as release:
+            facts["release_file"] = str(release.folder / PROGRAM)
         config = folders.work / "config.json"
         config.write_text(json.dumps(job.settings | paths | facts))
         argv = (sys.executable, "-I", "-S", program.__file__, str(config))
@@ -57,6 +77,6 @@ class CampaignProcessor(Processor):
         return super().explain_exit(program_exit)
 
 
-def processors() -> dict[str, Processor]:
-    """Return what API and agents of the campaign know."""
-    return {NAME: CampaignProcessor()}
+def processors(releases: ReleaseSource | None = None) -> dict[str, Processor]:
+    """Return what API and agents of the campaign know. releases: an agent's."""
+    return {NAME: CampaignProcessor(releases)}

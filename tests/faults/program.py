@@ -6,8 +6,9 @@ Standard library only, as it starts thousands of times. Every output file begins
 attempt and a random word of this run, and goes on with the SHA-256 of the inputs: files of two attempts, or
 inputs that did not arrive whole, are seen at once. Every process writes itself into the register.
 
-Configuration: job_id, attempt, input, output, work, register (folder), mode, seconds, files, file_bytes,
-times (how many runs misbehave; the next ones are normal).
+Configuration: release_file (its content goes into the outputs), job_id, attempt, input, output, work,
+register (folder), mode, seconds, files, file_bytes, how (the crash), times (how many runs misbehave; the next
+ones are normal).
 """
 
 import errno
@@ -27,6 +28,7 @@ LONG_SECONDS = 900.0
 """Whoever sleeps this long was meant to be killed."""
 OUT_OF_MEMORY_CODE = 77
 DISK_FULL_CODE = 74
+RELEASE_CHANGED_CODE = 75
 
 
 def process_line(config: dict, role: str) -> str:
@@ -75,7 +77,7 @@ def digest_inputs(folder: Path) -> str:
 def write_outputs(config: dict, count: int) -> None:
     output = Path(config["output"])
     word = os.urandom(8).hex()
-    head = f"{config['job_id']} {config['attempt']} {word}\n".encode()
+    head = f"{config['job_id']} {config['attempt']} {word} {config['token']}\n".encode()
     body = digest_inputs(Path(config["input"])).encode() + b"\n"
     for number in range(count):
         path = output / f"part-{number % 3}" / f"file-{number}.txt"
@@ -194,6 +196,7 @@ def misbehave(config: dict, mode: str) -> None:
 
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
+    config["token"] = Path(config["release_file"]).read_text().strip()
     mode = config["mode"]
     register(config, "program")
     if misbehaves(config):
@@ -204,6 +207,8 @@ def main() -> None:
     if mode == "flood":
         flood()
     write_outputs(config, config["files"])
+    if Path(config["release_file"]).read_text().strip() != config["token"]:
+        sys.exit(RELEASE_CHANGED_CODE)
     say("scanfleet_progress: 100")
 
 

@@ -9,7 +9,7 @@ from tests.faults.journal import Journal, ObjectTouch
 from tests.faults.plan import PlannedJob
 from tests.faults.problems import Problems
 from tests.faults.watcher import Watcher
-from tests.faults.world import ARTIFACTS, DATA, INPUTS, OUTPUTS, World
+from tests.faults.world import ARTIFACTS, DATA, INPUTS, OUTPUTS, RELEASES, World
 
 OK = 200
 PROBE = "self-check"
@@ -76,9 +76,13 @@ class Results:
         if hashlib.sha256(content).hexdigest() != sha256:
             self._problems.add("doubled", job.job_id, f"{key} is not what the manifest says")
         head, body = content.split(b"\n")[:2]
-        job_id, attempt, _ = head.decode().split()
+        job_id, attempt, _, *release = head.decode().split()
         if job_id != job.job_id or int(float(attempt)) != job.committed_attempt:
             self._problems.add("doubled", job.job_id, f"{key} is of attempt {attempt} of {job_id}")
+        self._problems.checked("the release that ran is the recorded one")
+        if release != ["release", job.release]:
+            text = f"{key} was made by {release}, and the record says {job.release}"
+            self._problems.add("doubled", job.job_id, text)
         if body.decode() != inputs_digest(planned):
             self._problems.add("lost", job.job_id, f"{key} was made of inputs that were not whole")
         return head
@@ -135,6 +139,8 @@ class Results:
             if touch.method in ("GET", "HEAD"):
                 return key.startswith((INPUTS, OUTPUTS)) or (not key and touch.method == "HEAD")
             return key.startswith(OUTPUTS) or (touch.method == "POST" and "delete=" in touch.query)
+        if touch.bucket == RELEASES:
+            return touch.method in ("GET", "HEAD")
         first, _, rest = key.partition("/")
         is_known = first in ARTIFACT_PREFIXES and rest.partition("/")[0] in job_ids | {PROBE}
         is_bulk = touch.method == "POST" and "delete=" in touch.query

@@ -17,6 +17,8 @@ from scanfleet.local.deploy import REGION, DeployedSystem
 from tests.support.cloud import create_job_table
 
 TABLE, DATA, ARTIFACTS = "faults-jobs", "faults-data", "faults-artifacts"
+RELEASES = "faults-releases"
+STAGE = "local"
 INPUTS, OUTPUTS = "in/", "out/"
 ALLOWED = (f"s3://{DATA}/{INPUTS}", f"s3://{DATA}/{OUTPUTS}")
 POOL = Pool.LINUX_CPU
@@ -44,7 +46,7 @@ class World:
         """Return the system as a process behind a proxy finds it."""
         return DeployedSystem(
             endpoint_url=endpoint_url,
-            stage="local",
+            stage=STAGE,
             job_table=TABLE,
             data_bucket=DATA,
             artifacts_bucket=ARTIFACTS,
@@ -71,7 +73,7 @@ def create_world(endpoint_url: str) -> World:
     """Create table, queues and buckets on a fresh emulator."""
     s3, sqs, dynamodb = (client(name, endpoint_url) for name in ("s3", "sqs", "dynamodb"))
     create_job_table(dynamodb, TABLE)
-    for bucket in (DATA, ARTIFACTS):
+    for bucket in (DATA, ARTIFACTS, RELEASES):
         s3.create_bucket(Bucket=bucket)
     dead = sqs.create_queue(QueueName="faults-dead")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
