@@ -57,7 +57,7 @@ class TestFleet:
         self.objects = ObjectStore(clients.s3)
         self.directory = AgentDirectory(clients.dynamodb, TABLE)
 
-    def submit(self, *, files: dict[str, str] | None = None, **facts: Any) -> Job:
+    def submit(self, *, files: dict[str, str] | None = None, replace: bool = False, **facts: Any) -> Job:
         """Upload the inputs, record a scripted job and queue it; `settings` go to the program."""
         job_id = new_job_id()
         for name, text in ({"a.txt": "input"} if files is None else files).items():
@@ -74,7 +74,7 @@ class TestFleet:
             "queued_at": now,
             "state_changed_at": now,
         }
-        job = self.store.create(Job(**(defaults | facts)))
+        job = self.store.create(Job(**(defaults | facts)), replace=replace)
         self.queues.send(job)
         return job
 

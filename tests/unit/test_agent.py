@@ -361,6 +361,36 @@ def test_a_result_never_lands_among_the_inputs(fleet):
     assert list(fleet.published(job)) == ["sources/b.txt"]
 
 
+def test_a_file_that_is_in_the_target_folder_already_is_never_written_over(fleet):
+    inner = f"s3://{DATA}/out/outer/inner/"
+    with fleet.agent():
+        first = fleet.submit(target_uri=f"s3://{DATA}/out/outer/", settings={"files": {"inner/r.txt": "1"}})
+        fleet.await_state(first, COMPLETED)
+        fleet.objects.put_bytes(S3Uri(DATA, "out/outer/inner/notes.txt"), b"mine")
+
+        failed = fleet.await_state(fleet.submit(target_uri=inner, settings={"files": {"r.txt": "2"}}), FAILED)
+        beside = fleet.submit(target_uri=inner, settings={"files": {"other.txt": "2"}})
+        fleet.await_state(beside, COMPLETED, FAILED)
+
+    assert failed.failure.failure_class is FailureClass.BAD_INPUT
+    assert "r.txt would be written over" in failed.failure.reason
+    assert fleet.published(first)["inner/r.txt"] == "1"
+    assert fleet.published(beside)["notes.txt"] == "mine"
+    assert fleet.published(beside)["other.txt"] == "2"
+
+
+def test_replaced_results_may_be_written_over_and_those_that_they_had_replaced(fleet):
+    target = f"s3://{DATA}/out/again/"
+    with fleet.agent():
+        for files in ({"a.txt": "1", "b.txt": "1"}, {"a.txt": "2"}, {"a.txt": "3", "b.txt": "3"}):
+            last = fleet.submit(target_uri=target, settings={"files": files}, replace=True)
+            done = fleet.await_state(last, COMPLETED, FAILED)
+
+    assert done.state is COMPLETED, done.failure
+    published = fleet.published(last)
+    assert (published["a.txt"], published["b.txt"]) == ("3", "3")
+
+
 def test_a_result_whose_key_s3_would_refuse_fails_before_the_commit(fleet):
     target = f"s3://{DATA}/{'/'.join(['t' * 200] * 5)}/"  # 1,005 bytes
     with fleet.agent():
