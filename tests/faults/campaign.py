@@ -263,9 +263,12 @@ class Campaign:
         checker = Checker(self.world, self.journal, results, self._clients, self.problems)
         jobs = checker.check(list(self._accepted.values()))
         results.check_escapes(set(jobs), self._inputs)
-        dead = self.world.sqs.get_queue_attributes(
-            QueueUrl=self.world.dead_letters, AttributeNames=["ApproximateNumberOfMessages"]
-        )
+        sent, buried = self._clients.garbage_sent, self._clients.garbage_buried()
+        self.problems.checked("garbage is a dead letter", sent)
+        if buried < sent:
+            self.problems.add(
+                "lost", "", f"{sent - buried} garbage messages are not in the dead-letter queue"
+            )
         return Outcome(
             plan=self._plan,
             broken=self._options.broken,
@@ -276,5 +279,5 @@ class Campaign:
             harness_errors=list(self._injector.errors),
             seconds=time.monotonic() - began,
             seconds_repeated=checker.seconds_repeated(),
-            garbage=(self._clients.garbage_sent, int(dead["Attributes"]["ApproximateNumberOfMessages"])),
+            garbage=(sent, buried),
         )

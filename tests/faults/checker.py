@@ -79,6 +79,8 @@ class Checker:
                 self._problems.add("lost", each.job_id, "accepted, and there is no record")
                 continue
             self._check_job(each, job_or_none)
+        poison = sum(each.planned.is_doomed for each in accepted)
+        self._problems.checked("poison jobs beside which the others were looked at", poison)
         for right, wrong in self._clients.other_jobs:
             self._problems.add("doubled", right, f"the same Idempotency-Key made {wrong}, too")
         return jobs

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.plan import PlannedFault
 
 GARBAGE = (
-    "",
+    " ",
     "not JSON",
     "[]",
     "null",
@@ -25,7 +25,7 @@ GARBAGE = (
     '{"version": 1, "job_id": 7}',
     '{"version": 1, "job_id": "../../etc/passwd"}',
     '{"version": 1, "job_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}',
-    "\u0000" * 3,
+    "\uffee\t\n",
     "x" * 100_000,
     '{"version": 1e999, "job_id": []}',
 )
@@ -85,12 +85,20 @@ class ClientFaults:
         return received > 0
 
     def _send_garbage(self, fault: "PlannedFault", job_id: str) -> bool:
-        body = GARBAGE[int(fault.luck * len(GARBAGE))] or " "
-        body = body.replace("\u0000", "\u0001").replace("\u0001", "?")
+        body = GARBAGE[int(fault.luck * len(GARBAGE))]
         self._world.sqs.send_message(QueueUrl=self._queue(job_id), MessageBody=body)
         with self._lock:
             self.garbage_sent += 1
         return True
+
+    def garbage_buried(self) -> int:
+        """Return how many messages of the dead-letter queue are garbage; it is emptied."""
+        found = 0
+        while messages := self._world.sqs.receive_message(
+            QueueUrl=self._world.dead_letters, MaxNumberOfMessages=10, VisibilityTimeout=600
+        ).get("Messages"):
+            found += sum(message["Body"] in GARBAGE for message in messages)
+        return found
 
     def _cancel(self, fault: "PlannedFault", job_id: str) -> bool:
         for _ in range(fault.count):
