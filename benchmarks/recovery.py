@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.harness import Row
 from scanfleet.agent.main import serve
+from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import build_clients
 from scanfleet.contract import Component, Pool, Priority
 from scanfleet.jobs import Job, JobState, new_job_id
@@ -89,6 +90,7 @@ class Bench:
             for pool, by_priority in json.loads(environment["SCANFLEET_QUEUES"]).items()
         }
         self._queues = JobQueues(clients.sqs, urls)
+        self._directory = AgentDirectory(clients.dynamodb, environment["SCANFLEET_JOB_TABLE"])
         self._numbers = count(1)
         self._agents: dict[str, Child] = {}
         for _ in range(2):
@@ -111,6 +113,7 @@ class Bench:
 
     def seconds_to_go_on(self, number: signal.Signals) -> float:
         """Return the seconds from this signal to a running job's agent to its next attempt elsewhere."""
+        self._await_agents()
         go_on = self._folder / f"go-on-{next(self._numbers)}"
         job = self._submit(go_on)
         running = self._await(job, lambda found: found.state is JobState.PROCESSING)
@@ -122,6 +125,14 @@ class Bench:
         self._start_agent()
         self._await(job, lambda found: found.state is JobState.COMPLETED)
         return (again.started_at or 0.0) - sent_at
+
+    def _await_agents(self) -> None:
+        """Wait until both agents serve: the time in which one starts is no part of this."""
+        give_up_at = time.monotonic() + GIVE_UP_SECONDS
+        while not set(self._agents) <= {report.agent_id for report in self._directory.in_service()}:
+            if time.monotonic() > give_up_at:
+                raise TimeoutError("the agents do not come into service")
+            time.sleep(LOOK_SECONDS)
 
     def _submit(self, go_on: Path) -> Job:
         job_id, now = new_job_id(), time.time()
