@@ -1,6 +1,9 @@
 """Messages that lead to no attempt, and jobs that may hurt machines: dead letters with a reason."""
 
+import json
+import random
 import time
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -23,11 +26,12 @@ from scanfleet.jobs import (
 )
 from scanfleet.leases import Lease, NothingToDo
 from scanfleet.messages import body_for
+from scanfleet.queue import Backlog
 from tests.support.cloud import create_job_table
 from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
 
 POOL = Pool.LINUX_CPU
-VISIBLE_AGAIN = timedelta(seconds=30)
+VISIBLE_AGAIN = timedelta(minutes=10)
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +170,67 @@ def test_a_letter_that_sqs_moved_says_so(fleet):
 
     assert (letter.cause, letter.agent_id) == (Cause.DELIVERED_TOO_OFTEN, None)
     assert abs(letter.at - time.time()) < 300
+
+
+FUZZED = 200
+
+
+def fuzzed_bodies():
+    """Return bodies that no version has sent: JSON of any shape, near misses, and text that SQS can carry."""
+    rng = random.Random(7)
+    alphabet = [chr(code) for code in (9, 10, 13, *range(32, 127), 0xE9, 0x4E2D, 0x1F600)]
+    job_id = new_job_id()
+
+    def near_miss():
+        message = {"version": 1, "job_id": job_id}
+        message[rng.choice(["version", "job_id", "more"])] = rng.choice(
+            [None, True, -1, 1.5, 2, "", "1", [], {}, [job_id], job_id.lower(), job_id + "0", "I" * 26]
+        )
+        if rng.random() < 0.2:
+            del message[rng.choice(list(message))]
+        return json.dumps(message)
+
+    def text():
+        return "".join(rng.choices(alphabet, k=rng.randint(1, 80)))
+
+    def cut():
+        return body_for(job_id)[: rng.randint(1, 40)]
+
+    return [
+        rng.choice([near_miss, text, cut, lambda: json.dumps(rng.choice([0, "x", [text()], None]))])()
+        for _ in range(FUZZED)
+    ]
+
+
+def test_hundreds_of_fuzzed_messages_all_become_dead_letters_and_good_jobs_complete(fleet):
+    """Each is received once and no more: nothing loops."""
+    bodies = fuzzed_bodies()
+    jobs = []
+    for number, body in enumerate(bodies):
+        send(fleet, body, Priority.HIGH if number % 7 == 0 else Priority.NORMAL)
+        if number % 60 == 0:
+            jobs.append(fleet.submit())
+    received = Counter()
+    real = fleet.queues.receive
+
+    def counted(*where, **how):
+        message = real(*where, **how)
+        if message is not None:
+            received[message.receive_count] += 1
+        return message
+
+    fleet.queues.receive = counted
+    with fleet.agent("i-1", slots=2) as worker:
+        for job in jobs:
+            fleet.await_state(job, JobState.COMPLETED, seconds=240)
+        found = await_letters(fleet, FUZZED, seconds=240)
+        assert worker.problem() is None
+
+    assert Counter(letter.body for letter in found) == Counter(bodies)
+    assert all(letter.reason and letter.agent_id == "i-1" for letter in found)
+    assert {letter.cause for letter in found} <= {Cause.UNREADABLE, Cause.NO_SUCH_JOB}
+    assert received == {1: FUZZED + len(jobs)}
+    assert fleet.queues.backlog(POOL) == Backlog(waiting=0, in_flight=0)
 
 
 # --- Quarantine --------------------------------------------------------------------------------------------
