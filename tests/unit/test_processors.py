@@ -13,7 +13,7 @@ from scanfleet.processors.base import AttemptFolders, ProgramExit, Progress, exp
 from scanfleet.processors.medit_autotest import PROGRAM, MeditAutoTest
 from scanfleet.processors.registry import known_processors, pool_processors
 from scanfleet.processors.release_source import FixedRelease
-from scanfleet.settings import SystemSettings, load
+from scanfleet.settings import AgentSettings, SystemSettings, load
 
 ALL_KEYS = {
     "Force Global Align": True,
@@ -199,3 +199,40 @@ def test_the_deployment_says_which_pool_runs_the_reference_processor(monkeypatch
 
     assert known_processors(settings)["reference"].pool is Pool.WINDOWS_GPU
     assert not pool_processors(settings, Pool.LINUX_CPU)
+
+
+def test_the_closed_program_is_left_out_where_nothing_names_its_place_and_others_serve_the_pool(tmp_path):
+    settings = {
+        "job_table": "jobs",
+        "artifacts_bucket": "a",
+        "queues": "{}",
+        "allowed_prefixes": "s3://data/",
+    }
+    both = SystemSettings(**settings, reference_pool="windows-gpu")
+    alone = SystemSettings(**settings)
+
+    assert set(pool_processors(both, Pool.WINDOWS_GPU)) == {"reference"}
+    assert set(pool_processors(both, Pool.WINDOWS_GPU, FixedRelease(tmp_path))) == {
+        "reference",
+        "medit_autotest",
+    }
+    assert set(pool_processors(alone, Pool.WINDOWS_GPU)) == {"medit_autotest"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"medit_releases": "r"}, "SCANFLEET_RELEASE_BUCKET is needed"),
+        ({"medit_releases": "r", "release_bucket": "b", "medit_release_folder": "f"}, "exclude each other"),
+    ],
+)
+def test_where_releases_come_from_is_said_in_one_way(given, said):
+    settings = {
+        "job_table": "jobs",
+        "artifacts_bucket": "a",
+        "queues": "{}",
+        "allowed_prefixes": "s3://data/",
+    }
+
+    with pytest.raises(ValueError, match=said):
+        AgentSettings(**settings, pool="windows-gpu", scratch="s", **given)
