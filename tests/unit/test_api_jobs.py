@@ -67,7 +67,7 @@ def test_a_queued_job_shows_all_that_was_asked_for(api):
         *("job_id", "status", "processor", "pool", "priority", "owner", "source", "target", "settings"),
         *("tags", "stage", "progress_percent", "attempt", "timestamps", "durations_seconds"),
         *("stage_seconds", "eta_seconds", "failure", "failures", "result", "why_waiting"),
-        *("cancel_requested", "quarantined", "time_limit_seconds"),
+        *("cancel_requested", "quarantined", "time_limit_seconds", "replaces", "superseded_by", "release"),
     }
     assert (job["job_id"], job["status"], job["owner"]) == (job_id, "queued", "ann")
     assert (job["processor"], job["pool"], job["priority"]) == ("ply", "linux-cpu", "normal")
