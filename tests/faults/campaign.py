@@ -31,7 +31,7 @@ from tests.faults.world import DATA, INPUTS, OUTPUTS, World, create_world
 
 TICK_SECONDS = 0.1
 SUBMITTERS = 3
-IN_FLIGHT = 36
+IN_FLIGHT = 24
 """Jobs that wait or run at once at most: faults are to meet running jobs, not a queue of hours."""
 REST_SECONDS = 150.0
 """After the last fault every job has to end within this; retries of memory failures alone wait for 30 s."""

@@ -50,12 +50,15 @@ class Outcome:
         return self.is_complete and not self.problems.found
 
     def recoveries(self) -> dict[str, list[float]]:
-        """Return, by kind of fault, the seconds from each fault to its job's next change of state."""
+        """Return, by kind of fault, the seconds from each fault to its job's next change of state.
+
+        Only of faults that came while the job ran: a job in the queue waits for those before it.
+        """
         found: dict[str, list[float]] = defaultdict(list)
         for injection in self.happened:
             at = injection.happened_at or 0.0
             later = [w.at - at for w in self.journal.states(injection.job_id) if w.at > at]
-            if later:
+            if later and injection.planned.event not in ("accepted", "ended"):
                 found[injection.planned.kind].append(later[0])
         return dict(found)
 
@@ -127,8 +130,9 @@ def table(outcome: Outcome) -> str:
     recoveries = facts["recovery_seconds"]["by_kind"]
     lines = [f"{'fault':<20} {'happened':>8} {'recovery median':>16} {'p95':>8}"]
     for kind, count in facts["faults_by_kind"].items():
-        of_kind = recoveries.get(kind, {"median": 0.0, "p95": 0.0})
-        lines.append(f"{kind:<20} {count:>8} {of_kind['median']:>14.2f} s {of_kind['p95']:>6.2f} s")
+        of_kind = recoveries.get(kind)
+        shown = f"{of_kind['median']:>14.2f} s {of_kind['p95']:>6.2f} s" if of_kind else f"{'-':>16}"
+        lines.append(f"{kind:<20} {count:>8} {shown}")
     lines += ["", f"{'invariant':<56} {'checked':>8}"]
     lines += [f"{what:<56} {count:>8}" for what, count in facts["invariants_checked"].items()]
     lines += ["", "jobs: " + _pairs(facts["jobs_by_state"])]
