@@ -1,6 +1,7 @@
 """A short fault campaign, and proof that broken builds do not get through one. docs/fault-campaign.md."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,14 @@ def campaign(report: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run a campaign of its own; return its exit code, its report and what it printed."""
     command = [sys.executable, "-m", "tests.faults", "--report", str(report), *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=800, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(report.parent)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
     )
     assert report.exists(), done.stdout + done.stderr
     return done.returncode, json.loads(report.read_text()), done.stdout
