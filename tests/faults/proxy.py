@@ -5,18 +5,16 @@ One thread runs the loop of all proxies. A fault is a rule that waits for its ne
 """
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tests.faults.answers import error_answer, fleet_answer
 from tests.faults.http1 import Call, Message, call_of, read_body, read_head
 from tests.faults.journal import Journal
-
-LOOPBACK = "127.0.0.1"
-BUFFER_BYTES = 1024**2
+from tests.faults.upstream import BUFFER_BYTES, LOOPBACK, Upstream
 
 
 class Cut(Exception):
@@ -96,7 +94,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        connection = _Upstream(self._upstream_port)
+        connection = Upstream(self._upstream_port)
         try:
             while (request := await read_head(reader)) is not None:
                 if request.header("expect"):
@@ -114,10 +112,10 @@ class Proxy:
             with suppress(OSError):
                 writer.close()
 
-    async def _handle(self, request: Message, up: "_Upstream", writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, request: Message, up: "Upstream", writer: asyncio.StreamWriter) -> None:
         call = call_of(request)
         if call.service == "autoscaling":
-            answer = _fleet_answer(call)
+            answer = fleet_answer(call)
             self._journal.record(self.who, call, request, answer, time.monotonic())
         else:
             answer = await self._through_faults(call, request, up, writer)
@@ -125,12 +123,12 @@ class Proxy:
         await writer.drain()
 
     async def _through_faults(
-        self, call: Call, request: Message, up: "_Upstream", writer: asyncio.StreamWriter
+        self, call: Call, request: Message, up: "Upstream", writer: asyncio.StreamWriter
     ) -> Message:
         rule = self._rule_for(call)
         kind = rule.kind if rule else ""
         if rule is not None and kind == "error":
-            return _error_answer(call, *rule.error)
+            return error_answer(call, *rule.error)
         if rule is not None and kind == "black_hole":
             await asyncio.sleep(max(0.0, rule.until - time.monotonic()))
             raise Cut
@@ -149,7 +147,7 @@ class Proxy:
             raise Cut
         return answer
 
-    async def _forward(self, call: Call, request: Message, up: "_Upstream") -> Message:
+    async def _forward(self, call: Call, request: Message, up: "Upstream") -> Message:
         began = time.monotonic()
         who = self.who
         answer = await up.ask(request)
@@ -169,66 +167,6 @@ class Proxy:
             rule.on_applied()
             return rule
         return None
-
-
-class _Upstream:
-    """One connection to the emulator, opened at need."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, request: Message) -> Message:
-        is_kept = self._streams is not None
-        try:
-            return await self._ask(request)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            self.close()
-            if not is_kept:
-                raise
-            return await self._ask(request)  # the emulator had closed the idle connection
-
-    async def _ask(self, request: Message) -> Message:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(LOOPBACK, self._port, limit=BUFFER_BYTES)
-        reader, writer = self._streams
-        writer.write(request.head() + request.body)
-        await writer.drain()
-        answer = await read_head(reader)
-        if answer is None:
-            raise ConnectionError("the emulator closed the connection")
-        is_bare = request.first.startswith("HEAD ") or answer.status in (204, 304)
-        if not is_bare:
-            await read_body(reader, answer)
-        if answer.header("connection").lower() == "close":
-            self.close()
-        return answer
-
-    def close(self) -> None:
-        if self._streams is not None:
-            with suppress(OSError):
-                self._streams[1].close()
-            self._streams = None
-
-
-def _answer(status: int, body: bytes, content_type: str, *more: tuple[str, str]) -> Message:
-    headers = [("content-type", content_type), ("content-length", str(len(body))), *more]
-    return Message(f"HTTP/1.1 {status} Fault", headers, body)
-
-
-def _error_answer(call: Call, status: int, code: str) -> Message:
-    """Return a service's error as that service says it."""
-    if call.service == "s3":
-        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
-        return _answer(status, b"" if call.action == "HEAD" else body.encode(), "application/xml")
-    content = json.dumps({"__type": f"com.amazonaws.{call.service}#{code}", "message": "injected"})
-    return _answer(status, content.encode(), "application/x-amz-json-1.0")
-
-
-def _fleet_answer(call: Call) -> Message:
-    """Return Auto Scaling's answer to a call that the emulator does not know."""
-    body = f"<{call.action}Response><{call.action}Result/></{call.action}Response>"
-    return _answer(200, body.encode(), "text/xml")
 
 
 class Proxies:
