@@ -16,6 +16,7 @@ from scanfleet import errors
 
 if TYPE_CHECKING:
     from scanfleet.client_models import JobInfo
+    from scanfleet.jobs import Failure
 
 PLAIN_WIDTH = 240
 """Columns where output is no terminal: lines are for other programs then, so they do not wrap early."""
@@ -160,13 +161,16 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
         "stage": job.stage,
         "progress": f"{job.progress_percent:.0f} %",
         "waiting_because": job.why_waiting,
-        "failure": _failure(job),
+        "failure": _failure(job) if job.status == "failed" else None,
+        "quarantined": _quarantine(job),
         "processor": f"{job.processor} (pool {job.pool}, priority {job.priority})",
         "release": job.release,
         "attempt": str(job.attempt),
         "source": job.source,
         "target": job.target,
         "result": _result(job),
+        "replaces": job.replaces,
+        "superseded_by": job.superseded_by,
         "tags": ", ".join(f"{name}={value}" for name, value in job.tags.items()),
         "owner": job.owner,
         "created": _moment(times.created),
@@ -174,6 +178,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
         "finished": _moment(times.finished),
         "seconds": ", ".join(f"{name} {seconds:.1f}" for name, seconds in job.durations_seconds.items()),
         "stages": ", ".join(f"{name} {seconds:.1f}" for name, seconds in job.stage_seconds.items()),
+        "failures": _failures(job),
     }
 
 
@@ -193,6 +198,26 @@ def _failure(job: "JobInfo") -> str:
     return f"{job.failure.failure_class}: {job.failure.reason}" if job.failure is not None else ""
 
 
+def _failures(job: "JobInfo") -> str:
+    """Return a line for each attempt that failed; nothing when the line "failure" says it all."""
+    has_evidence = any(failure.has_evidence for failure in job.failures)
+    if job.status == "failed" and len(job.failures) == 1 and not has_evidence:
+        return ""
+    return "\n".join(_failed_attempt(job, failure) for failure in job.failures)
+
+
+def _failed_attempt(job: "JobInfo", failure: "Failure") -> str:
+    more = f" (scanfleet evidence {job.job_id} --attempt {failure.attempt})" if failure.has_evidence else ""
+    where = f" on {failure.agent_id}" if failure.agent_id else ""
+    return f"attempt {failure.attempt}{where}: {failure.failure_class}: {failure.reason}{more}"
+
+
+def _quarantine(job: "JobInfo") -> str:
+    if job.quarantined is None:
+        return ""
+    return f"since {_moment(job.quarantined)}: nobody runs it again until you retry it"
+
+
 def _result(job: "JobInfo") -> str:
     return f"{job.result.files} files, {job.result.size_bytes:,} bytes" if job.result is not None else ""
 
@@ -204,4 +229,6 @@ def _moment(moment: datetime | None) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, float):
+        value = round(value, 3)
     return printable(value if isinstance(value, str) else json.dumps(value))

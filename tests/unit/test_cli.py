@@ -133,6 +133,34 @@ def test_a_failed_job_and_a_cancelled_one_have_exit_codes_of_their_own(cli: Cli,
     assert cli("retry", job_id).exit_code == 0
 
 
+def test_status_says_what_to_do_about_a_quarantined_job(cli: Cli, service: Standin) -> None:
+    hang = FAILING[1]["failure"] | {"failure_class": "hang", "reason": "it stood still", "agent_id": "i-1"}
+    crash = hang | {"failure_class": "crash", "reason": "it fell", "attempt": 2, "agent_id": "i-2"}
+    failures = [hang | {"has_evidence": True}, crash]
+    ended = {
+        "status": "failed",
+        "failure": crash,
+        "failures": failures,
+        "quarantined": "2026-01-02T03:04:05Z",
+    }
+    service.steps = (ended,)
+    job_id = submitted(cli)
+
+    shown = " ".join(cli("status", job_id).stdout.split())
+
+    assert f"attempt 1 on i-1: hang: it stood still (scanfleet evidence {job_id} --attempt 1)" in shown
+    assert "attempt 2 on i-2: crash: it fell" in shown
+    assert "quarantined since 2026-01-02" in shown
+
+
+def test_status_names_the_jobs_whose_results_replace_each_other(cli: Cli, service: Standin) -> None:
+    service.steps = (STEPS[4] | {"replaces": "JOB-BEFORE", "superseded_by": "JOB-AFTER"},)
+    shown = " ".join(cli("status", submitted(cli)).stdout.split())
+
+    assert "replaces JOB-BEFORE" in shown
+    assert "superseded by JOB-AFTER" in shown
+
+
 def test_jobs_are_a_table_that_a_pipe_gets_without_colours(cli: Cli) -> None:
     ids = [submitted(cli) for _ in range(3)]
 
