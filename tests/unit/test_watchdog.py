@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from scanfleet.agent.budgets import Budgets, StageBudget
 from scanfleet.agent.dialogs import Dialog
 from scanfleet.agent.output import ProgramLog, ProgressBoard
+from scanfleet.agent.runner import ProgramStopped
+from scanfleet.agent.stopping import StopReason
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import SAMPLES_KEPT, Watchdog
 from scanfleet.errors import JobFailure
@@ -67,7 +70,9 @@ class WatchedRun(ProgramRun):
         self.output_folder.mkdir()
         self.watch: Watchdog | None = None
 
-    def watched(self, source: str, budgets: Budgets, *, gpus: Gpus | None = None, dialogs=None) -> None:
+    def watched(
+        self, source: str, budgets: Budgets, *, gpus: Gpus | None = None, dialogs=None, **more
+    ) -> None:
         """Run the script to its end; `time` and `sys` are imported. Raises JobFailure."""
         self.watch = Watchdog(
             budgets,
@@ -77,6 +82,7 @@ class WatchedRun(ProgramRun):
             gpus=gpus,
             evidence=self.evidence,
             dialogs=dialogs or (lambda pids: ()),
+            **more,
         )
         script = "import os, sys, time\n" + textwrap.dedent(source)
         argv = (sys.executable, "-u", "-c", script)
@@ -246,6 +252,75 @@ def test_a_system_that_does_not_tell_of_windows_ends_nothing(run):
         raise OSError("no desktop")
 
     run.watched("time.sleep(1)", budgets(), dialogs=dialogs)
+
+    assert run.evidence.saved == []
+
+
+class SilentDriver(Gpus):
+    """A driver that does not answer before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked, self.may_answer = threading.Event(), threading.Event()
+
+    def percent(self, pids):
+        self.was_asked.set()
+        self.may_answer.wait()
+        return 0.0
+
+
+@pytest.fixture
+def silent_driver():
+    driver = SilentDriver()
+    yield driver
+    driver.may_answer.set()
+
+
+def ended_in_thread(run, source: str, limits: Budgets, **options) -> Exception | None:
+    """Return how the run ended; a run that is held up fails the test, not the tests."""
+    ends: list[Exception | None] = []
+
+    def target() -> None:
+        try:
+            run.watched(source, limits, **options)
+        except (JobFailure, ProgramStopped) as error:
+            ends.append(error)
+        else:
+            ends.append(None)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert ends, "the run is held up"
+    return ends[0]
+
+
+def test_a_driver_that_never_answers_holds_no_cancel_up(run, silent_driver):
+    def cancel() -> None:
+        assert silent_driver.was_asked.wait(60)
+        run.stop.set(StopReason.CANCELLED)
+
+    threading.Thread(target=cancel, daemon=True).start()
+
+    end = ended_in_thread(run, "time.sleep(600)", budgets(), gpus=silent_driver)
+
+    assert isinstance(end, ProgramStopped)
+
+
+def test_a_driver_that_never_answers_leaves_the_total(run, silent_driver):
+    limits = budgets(total=seconds(1), startup=seconds(0.5))
+
+    end = ended_in_thread(run, "time.sleep(600)", limits, gpus=silent_driver, blind_after=seconds(0.5))
+
+    assert "longer than its limit of 1 s" in str(end)
+
+
+def test_a_driver_that_answers_nonsense_ends_nothing(run):
+    class Confused(Gpus):
+        def percent(self, pids):
+            raise ValueError("not a number")
+
+    run.watched("time.sleep(2)", budgets(startup=seconds(0.5)), gpus=Confused())
 
     assert run.evidence.saved == []
 

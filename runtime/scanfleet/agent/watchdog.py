@@ -4,13 +4,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
-
-import psutil
 
 from scanfleet.agent.budgets import Budget, Budgets
 from scanfleet.agent.dialogs import Dialog, dialogs_of
+from scanfleet.agent.eyes import BLIND_AFTER, Blind, Eyes, StillLooking
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.program import RunningProgram
 from scanfleet.agent.usage import FolderGrowth, TreeMeter, TreeUsage
@@ -49,10 +50,22 @@ class EvidencePort(Protocol):
     ) -> bool: ...
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What one look has found."""
+
+    usage: TreeUsage
+    printed_bytes: int
+    output_growth_bytes: int
+    gpu_percent: float | None
+    dialogs: tuple[Dialog, ...]
+
+
 class Watchdog:
     """Watches one run of one program. See `watch.Watch`. clock: seconds.
 
-    It begins to count when it is made, which is right before the program starts.
+    It begins to count when it is made, which is right before the program starts. Systems and drivers that do
+    not answer hold it up for a moment at most: then only the limits of time count.
     """
 
     def __init__(
@@ -66,15 +79,17 @@ class Watchdog:
         evidence: EvidencePort | None = None,
         on_completed: OnCompleted | None = None,
         dialogs: Callable[[Collection[int]], tuple[Dialog, ...]] = dialogs_of,
+        blind_after: timedelta = BLIND_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._program_log, self._board, self._growth = program_log, board, growth
         self._gpus, self._evidence, self._on_completed = gpus, evidence, on_completed
         self._dialogs = dialogs
+        self._blind_after = blind_after
         self._clock = clock
         self._interval = budgets.interval
         self._judge = Judge(budgets)
-        self._meter: TreeMeter | None = None
+        self._eyes: Eyes[Seen] | None = None
         self._printed_bytes = 0
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_KEPT)
         self._is_blind = False
@@ -88,12 +103,16 @@ class Watchdog:
     def look(self, program: RunningProgram) -> JobFailure | None:
         """Return a hang once a budget is used up; the evidence is saved by then."""
         at = self._clock() - self._started_at
-        usage = self._measure(program)
-        sample = None if usage is None else self._sample(at, usage)
+        try:
+            seen = self._see(program)
+        except StillLooking:
+            return None
+        sample = None if seen is None else self._sample(at, seen)
         percent, stage = self._board.current()
         verdict = self._judge.take(Look(at=at, sample=sample, percent=percent, stage=stage))
-        if usage is not None:
-            verdict = self._dialog(usage.pids) or verdict
+        if seen is not None and seen.dialogs:
+            reason = f"the program waits for an answer that nobody can give: {seen.dialogs[0]}"
+            verdict = Verdict(Budget.DIALOG, reason)
         return None if verdict is None else self._end(program, verdict)
 
     def completed(self, stage_seconds: Mapping[str, float]) -> None:
@@ -101,42 +120,52 @@ class Watchdog:
         if self._on_completed is not None:
             self._on_completed(self._clock() - self._started_at, stage_seconds)
 
-    def _measure(self, program: RunningProgram) -> TreeUsage | None:
-        """Return what the program used since the last look; None when the system does not tell."""
-        self._meter = self._meter or TreeMeter(program)
+    def _see(self, program: RunningProgram) -> Seen | None:
+        """Return what there is to see; None when the system does not tell. Raises StillLooking."""
+        if self._eyes is None:
+            look = partial(self._take_look, TreeMeter(program))
+            name = f"look-{program.pid}"
+            self._eyes = Eyes(look, name=name, blind_after=self._blind_after, clock=self._clock)
         try:
-            return self._meter.measure()
-        except (psutil.Error, OSError) as error:
+            return self._eyes.see()
+        except Blind as blind:
             if not self._is_blind:  # one line a run
-                log.warning("program not measured: %s", error, extra=_facts("usage_unknown", program))
+                log.warning("program not measured: %s", blind, extra=_facts("usage_unknown", program))
             self._is_blind = True
             return None
 
-    def _sample(self, at: float, usage: TreeUsage) -> Sample:
-        printed = self._program_log.printed_bytes
-        sample = Sample(
-            at=at,
-            cpu_seconds=usage.cpu_seconds,
-            io_bytes=usage.io_bytes,
-            printed_bytes=printed - self._printed_bytes,
+    def _take_look(self, meter: TreeMeter) -> Seen:
+        """Ask everything that may not answer."""
+        usage = meter.measure()
+        return Seen(
+            usage=usage,
+            printed_bytes=self._program_log.printed_bytes,
             output_growth_bytes=self._growth.measure(),
-            resident_bytes=usage.resident_bytes,
-            processes=len(usage.pids),
             gpu_percent=None if self._gpus is None else self._gpus.percent(usage.pids),
+            dialogs=self._find_dialogs(usage.pids),
         )
-        self._printed_bytes = printed
-        self._samples.append(sample)
-        return sample
 
-    def _dialog(self, pids: Collection[int]) -> Verdict | None:
+    def _find_dialogs(self, pids: Collection[int]) -> tuple[Dialog, ...]:
         try:
-            dialogs = self._dialogs(pids)
+            return self._dialogs(pids)
         except OSError as error:
             log.debug("windows not found: %s", error, extra={"action": "dialogs_unknown"})
-            return None
-        if not dialogs:
-            return None
-        return Verdict(Budget.DIALOG, f"the program waits for an answer that nobody can give: {dialogs[0]}")
+            return ()
+
+    def _sample(self, at: float, seen: Seen) -> Sample:
+        sample = Sample(
+            at=at,
+            cpu_seconds=seen.usage.cpu_seconds,
+            io_bytes=seen.usage.io_bytes,
+            printed_bytes=seen.printed_bytes - self._printed_bytes,
+            output_growth_bytes=seen.output_growth_bytes,
+            resident_bytes=seen.usage.resident_bytes,
+            processes=len(seen.usage.pids),
+            gpu_percent=seen.gpu_percent,
+        )
+        self._printed_bytes = seen.printed_bytes
+        self._samples.append(sample)
+        return sample
 
     def _end(self, program: RunningProgram, verdict: Verdict) -> JobFailure:
         facts = _facts("program_hangs", program) | {"budget": verdict.budget}
