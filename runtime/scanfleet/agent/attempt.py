@@ -134,6 +134,7 @@ class Attempt:
             stack.callback(heartbeat.stop)
             shipper.start()
             stack.callback(shipper.stop)
+            stack.callback(self._vitals.begin, Phase.LOG)
             return self._outcome(workspace, program_log, settlement)
 
     def _outcome(

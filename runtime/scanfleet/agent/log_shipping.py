@@ -6,6 +6,7 @@ are the program's output.
 
 import logging
 import threading
+from datetime import timedelta
 
 from scanfleet.agent.output import ProgramLog
 from scanfleet.contract import LOGS_PREFIX
@@ -19,6 +20,8 @@ SEGMENT_BYTES = 1024 * 1024
 
 
 SHIP_INTERVAL_SECONDS = 2.0
+REST_WITHIN = timedelta(minutes=1)
+"""An attempt's end waits for its log this long at most: S3's silence must not look like a stuck attempt."""
 
 
 class LogShipper:
@@ -28,12 +31,21 @@ class LogShipper:
     """
 
     def __init__(
-        self, objects: ObjectStore, *, bucket: str, job_id: str, attempt: int, source: ProgramLog
+        self,
+        objects: ObjectStore,
+        *,
+        bucket: str,
+        job_id: str,
+        attempt: int,
+        source: ProgramLog,
+        rest_within: timedelta = REST_WITHIN,
     ) -> None:
         self._objects = objects
         self._folder = S3Uri(bucket, f"{LOGS_PREFIX}{job_id}/{attempt}/")
         self._facts = {"action": "log_not_shipped", "folder": str(self._folder)}
         self._source = source
+        self._rest_within = rest_within
+        self._given_up = threading.Event()
         self._offset = 0
         self._segment = 0
         self._ended = threading.Event()
@@ -44,9 +56,12 @@ class LogShipper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ship the rest and stop."""
+        """Ship the rest and stop; what is not stored within `rest_within` is left out."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(self._rest_within.total_seconds())
+        if self._thread.is_alive():
+            self._given_up.set()
+            log.warning("program output was not stored: S3 takes too long", extra=self._facts)
 
     def _run(self) -> None:
         while not self._ended.wait(SHIP_INTERVAL_SECONDS):
@@ -59,7 +74,7 @@ class LogShipper:
         The job does not depend on its log: a failure to store it is logged and not raised.
         """
         try:
-            while self._ship_segment():
+            while not self._given_up.is_set() and self._ship_segment():
                 continue
         except (ScanfleetError, OSError) as error:
             log.warning("program output was not stored: %s", error, extra=self._facts)

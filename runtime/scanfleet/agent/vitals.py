@@ -30,6 +30,8 @@ class Phase(StrEnum):
     """Signs: bytes sent. Next: the publication."""
     PUBLISH = "the publication of the results"
     """Signs: files copied."""
+    LOG = "the end of the log"
+    """The last phase, however the work ended; it bounds itself (log_shipping.py)."""
 
 
 @dataclass(frozen=True)
