@@ -27,8 +27,8 @@ class AgentReport(BaseModel):
 
     is_stopping: it drains: its jobs may go on, new ones it does not take.
     is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by.
-    is_suspended: it takes no jobs for now, or one to prove itself: a check of the machine fails, too many jobs
-        have failed on it, or EC2 has advised against it.
+    is_suspended: it takes no jobs for now, or one to prove itself: a check of the machine fails, too many
+        jobs have failed on it, or EC2 has advised against it.
     instance_id, instance_type, ami_id: of the EC2 instance that it runs on; empty elsewhere.
     release: the version that its next program is started from; empty for programs without releases.
     """
@@ -49,6 +49,11 @@ class AgentReport(BaseModel):
     instance_type: str = ""
     ami_id: str = ""
     release: str = ""
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Return whether new jobs go to the agent."""
+        return not (self.is_stopping or self.is_on_hold or self.is_suspended)
 
 
 class AgentDirectory:

@@ -65,6 +65,17 @@ class FailureClass(StrEnum):
     """The machine or its agent went away, or handed the job back."""
 
 
+MACHINE_CLASSES = frozenset(
+    {
+        FailureClass.PROGRAM_ERROR,
+        FailureClass.CRASH,
+        FailureClass.HANG,
+        FailureClass.OUT_OF_MEMORY,
+        FailureClass.TRANSFER,
+    }
+)
+"""What a broken machine may cause as well as the job: a lost GPU, a full disk, a torn release, no network."""
+
 QUARANTINED_CLASSES = frozenset(
     {FailureClass.CRASH, FailureClass.HANG, FailureClass.OUT_OF_MEMORY, FailureClass.LOST_MACHINE}
 )
@@ -238,6 +249,27 @@ def retry_delay(job: Job, latest: FailureClass) -> timedelta | None:
     if latest != FailureClass.LOST_MACHINE and len(counted) + 1 >= contract.MAX_ATTEMPTS:
         return None
     return min(rule.first_delay * float(2**earlier), contract.MAX_SEND_DELAY)
+
+
+def machine_to_avoid(job: Job, now: float) -> str | None:
+    """Return the agent that leaves the queued job to others for now: its last failure was there.
+
+    Lost machines and forgiven failures tell nothing. now: epoch seconds.
+    """
+    if job.state is not JobState.QUEUED or job.committed_attempt is not None:
+        return None
+    if now - job.queued_at >= contract.OTHER_MACHINE_WAIT.total_seconds():
+        return None
+    last = last_telling_failure(job)
+    return last.agent_id if last is not None and last.failure_class in MACHINE_CLASSES else None
+
+
+def last_telling_failure(job: Job) -> Failure | None:
+    """Return the last failure that tells of job or machine: forgiven ones and lost machines tell nothing."""
+    for failure in reversed(job.failures[job.failures_forgiven :]):
+        if failure.failure_class is not FailureClass.LOST_MACHINE:
+            return failure
+    return None
 
 
 def utc(epoch_seconds: float) -> datetime:

@@ -368,6 +368,50 @@ def test_stopping_agents_take_no_jobs(api):
     assert "stopping" in get(api, api.submit("a"))["why_waiting"]
 
 
+def test_agents_on_hold_take_no_jobs(api):
+    api.report_agent(is_on_hold=True)
+    api.report_agent(agent_id="agent-2", slots=1, busy=1)
+
+    assert "all 1 slots" in get(api, api.submit("a"))["why_waiting"]
+
+
+def failed_on(api: RunningApi, machine: str) -> str:
+    """Return a queued job whose last attempt crashed on that machine, after the pause that follows."""
+    job_id = api.submit("a")
+    lease = api.take(job_id, machine)
+    api.leases.requeue(lease, api.leases.failure(lease, FailureClass.CRASH, "it fell", -11))
+    api.clock.now += 5
+    return job_id
+
+
+def test_a_job_that_waits_for_another_machine_does_not_count_on_the_one_that_failed_it(api):
+    api.report_agent(agent_id="i-broken", slots=2, busy=0)
+    api.report_agent(agent_id="i-other", slots=1, busy=1)
+    job_id = failed_on(api, "i-broken")
+
+    why = get(api, job_id)["why_waiting"]
+
+    assert why == (
+        "failed on i-broken, so it waits up to 55 s for another machine: all 1 slots there are busy;"
+        " 1 job is waiting"
+    )
+
+
+def test_a_job_that_failed_on_the_only_machine_is_about_to_run_there_again(api):
+    api.report_agent(agent_id="i-broken", slots=2, busy=0)
+
+    assert "2 of 2 slots" in get(api, failed_on(api, "i-broken"))["why_waiting"]
+
+
+def test_a_job_that_waits_for_another_machine_runs_on_any_after_a_minute(api):
+    job_id = failed_on(api, "i-broken")
+    api.clock.now += 60
+    api.report_agent(agent_id="i-broken", slots=2, busy=0)
+    api.report_agent(agent_id="i-other", slots=1, busy=1)
+
+    assert "2 of 3 slots" in get(api, job_id)["why_waiting"]
+
+
 def test_a_job_between_two_attempts_waits_for_the_next(api):
     job_id = api.submit("a")
     lease = api.take(job_id)

@@ -24,18 +24,8 @@ from datetime import timedelta
 from enum import StrEnum
 
 from scanfleet.errors import JobFailure
-from scanfleet.jobs import FailureClass, Job, JobState
+from scanfleet.jobs import MACHINE_CLASSES, FailureClass, Job, JobState
 
-SUSPICIOUS = frozenset(
-    {
-        FailureClass.PROGRAM_ERROR,
-        FailureClass.CRASH,
-        FailureClass.HANG,
-        FailureClass.OUT_OF_MEMORY,
-        FailureClass.TRANSFER,
-    }
-)
-"""What a broken machine may cause: a lost GPU, a full disk, a torn release, no network."""
 MORE_FAILURES_PER_POISON_JOB = 2
 """Each poison job met since the last success raises the failures needed by this: a long batch of them makes
 fewer and fewer machines stop."""
@@ -130,7 +120,7 @@ class Breaker:
                 self._close()
         elif failure.condemns_machine:
             self.condemn(failure.reason)
-        elif failure.failure_class in SUSPICIOUS:
+        elif failure.failure_class in MACHINE_CLASSES:
             self._failed(job, failure)
 
     def _failed(self, job: Job, failure: JobFailure) -> None:

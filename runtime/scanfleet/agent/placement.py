@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from scanfleet.agent.breaker import SUSPICIOUS, Peers
-from scanfleet.agent_reports import AgentDirectory, AgentReport
-from scanfleet.contract import OTHER_MACHINE_WAIT, Pool
+from scanfleet.agent.breaker import Peers
+from scanfleet.agent_reports import AgentDirectory
+from scanfleet.contract import Pool
 from scanfleet.errors import Unavailable
-from scanfleet.jobs import Failure, FailureClass, Job, JobState
+from scanfleet.jobs import FailureClass, Job, JobState, last_telling_failure, machine_to_avoid
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +32,13 @@ class Place(StrEnum):
 
 def place(job: Job, *, agent_id: str, now: float, others_serve: Callable[[], bool]) -> Place:
     """Return where the job should run; `others_serve` is asked only when it matters. now: epoch seconds."""
-    last = last_failure(job)
-    if last is None or job.state is not JobState.QUEUED or job.committed_attempt is not None:
+    if job.state is not JobState.QUEUED or job.committed_attempt is not None:
         return Place.HERE
-    has_waited = now - job.queued_at >= OTHER_MACHINE_WAIT.total_seconds()
-    was_here = last.agent_id == agent_id and last.failure_class in SUSPICIOUS
-    if was_here and not has_waited and others_serve():
+    if machine_to_avoid(job, now) == agent_id and others_serve():
         return Place.ELSEWHERE
-    return Place.ALONE if last.failure_class is FailureClass.OUT_OF_MEMORY else Place.HERE
-
-
-def last_failure(job: Job) -> Failure | None:
-    """Return the last failure that tells of job or machine: forgiven ones and lost machines tell nothing."""
-    for failure in reversed(job.failures[job.failures_forgiven :]):
-        if failure.failure_class is not FailureClass.LOST_MACHINE:
-            return failure
-    return None
+    last = last_telling_failure(job)
+    is_large = last is not None and last.failure_class is FailureClass.OUT_OF_MEMORY
+    return Place.ALONE if is_large else Place.HERE
 
 
 class Neighbours:
@@ -72,7 +63,7 @@ class Neighbours:
         """Return them as they are now. Raises Unavailable."""
         reports = self._directory.in_service()
         others = [r for r in reports if r.pool is self._pool and r.agent_id != self._agent_id]
-        serving = sum(map(_takes_jobs, others))
+        serving = sum(other.takes_jobs for other in others)
         self._seen = Peers(serving=serving, suspended=sum(other.is_suspended for other in others))
         self._seen_at = self._clock()
         return self._seen
@@ -86,7 +77,3 @@ class Neighbours:
             log.warning("no reports: %s", error, extra={"action": "reports_not_read"})
             return True
         return peers.serving > 0
-
-
-def _takes_jobs(agent: AgentReport) -> bool:
-    return not (agent.is_stopping or agent.is_on_hold or agent.is_suspended)

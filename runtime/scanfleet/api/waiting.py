@@ -1,8 +1,12 @@
 """Why a queued job waits, in a sentence that tells its owner whether to act."""
 
+from collections.abc import Sequence
+
+from scanfleet import contract
+from scanfleet.agent_reports import AgentReport
 from scanfleet.api.services import Services
 from scanfleet.errors import Unavailable
-from scanfleet.jobs import Job, retry_delay
+from scanfleet.jobs import Job, machine_to_avoid, retry_delay
 
 
 def why_waiting(job: Job, services: Services) -> str:
@@ -16,14 +20,25 @@ def why_waiting(job: Job, services: Services) -> str:
     staying = [agent for agent in agents if not agent.is_stopping]
     if not staying:
         return f"every agent of pool {job.pool} is stopping"
-    serving = [agent for agent in staying if not agent.is_suspended]
+    serving = [agent for agent in staying if agent.takes_jobs]
     if not serving:
-        return f"no agent of pool {job.pool} takes jobs now: their machines are suspected or being checked"
-    slots = sum(agent.slots for agent in serving)
-    busy = sum(min(agent.busy, agent.slots) for agent in serving)
+        why = "their machines are suspected, on hold or being checked"
+        return f"no agent of pool {job.pool} takes jobs now: {why}"
+    avoided = machine_to_avoid(job, services.clock())
+    others = [agent for agent in serving if agent.agent_id != avoided]
+    if not others or len(others) == len(serving):
+        return _slots(serving, f"of pool {job.pool}", job, services)
+    left = job.queued_at + contract.OTHER_MACHINE_WAIT.total_seconds() - services.clock()
+    wait = f"failed on {avoided}, so it waits up to {left:.0f} s for another machine"
+    return f"{wait}: {_slots(others, 'there', job, services)}"
+
+
+def _slots(agents: Sequence[AgentReport], where: str, job: Job, services: Services) -> str:
+    slots = sum(agent.slots for agent in agents)
+    busy = sum(min(agent.busy, agent.slots) for agent in agents)
     if busy < slots:
-        return f"{slots - busy} of {slots} slots of pool {job.pool} are free; an agent is about to take it"
-    return f"all {slots} slots of pool {job.pool} are busy{_others(job, services)}"
+        return f"{slots - busy} of {slots} slots {where} are free; an agent is about to take it"
+    return f"all {slots} slots {where} are busy{_others(job, services)}"
 
 
 def _pause(job: Job, now: float) -> str | None:

@@ -37,13 +37,8 @@ def backlog_per_slot(waiting: int, slots: int) -> float:
 
 
 def slots_in_service(agents: Iterable[AgentReport]) -> int:
-    """Return the slots of agents that take jobs."""
-    return sum(agent.slots for agent in agents if _takes_jobs(agent))
-
-
-def _takes_jobs(agent: AgentReport) -> bool:
-    """Return whether jobs go to the agent: a suspended machine's slots would hold back one that could work."""
-    return not (agent.is_stopping or agent.is_on_hold or agent.is_suspended)
+    """Return the slots of agents that take jobs: others' would hold back a machine that could work."""
+    return sum(agent.slots for agent in agents if agent.takes_jobs)
 
 
 def slots_busy(agents: Iterable[AgentReport]) -> int:
