@@ -14,6 +14,7 @@ from scanfleet.contract import Pool, Priority
 from scanfleet.errors import Unavailable
 from scanfleet.jobs import Job, new_job_id
 from scanfleet.queue import Backlog, JobQueues
+from scanfleet.sqs import DeliveryOver
 
 REGION = "eu-west-1"
 POOL = Pool.LINUX_CPU
@@ -108,6 +109,24 @@ def test_a_message_is_put_away_once(bench):
 
     assert bench.put_away == []
     assert bench.counts == (0, 0)
+
+
+def test_a_message_that_has_come_back_meanwhile_is_left_to_its_reader(bench, caplog):
+    def invalid(_message):
+        raise DeliveryOver("delete message: the queue answered ReceiptHandleIsInvalid")
+
+    bench.held.let_go(invalid)
+
+    assert [(record.levelname, record.action) for record in caplog.records] == [("WARNING", "message_left")]
+
+
+def test_a_queue_that_is_silent_at_the_end_leaves_the_message(bench, caplog):
+    def silent(_message):
+        raise Unavailable("delete message: the queue did not answer")
+
+    bench.held.let_go(silent)
+
+    assert [record.action for record in caplog.records] == ["message_left"]
 
 
 def test_a_silent_queue_is_tried_again(bench, monkeypatch):

@@ -59,11 +59,19 @@ class HeldMessage:
                 self._replace(queues)
 
     def let_go(self, put_away: Callable[[Message], None]) -> None:
-        """Have the message put away, unless a fresh one has taken its place."""
+        """Have the message put away, unless a fresh one has taken its place.
+
+        The record is settled by then. So a message that cannot be put away comes back, or has already, and
+        its reader does what is due.
+        """
         with self._lock:
-            if not self._is_gone:
+            if self._is_gone:
+                return
+            try:
                 put_away(self._message)
-                self._is_gone = True
+            except Unavailable as error:
+                log.warning("message is left: %s", error, extra=self._facts("message_left"))
+            self._is_gone = True
 
     def _replace(self, queues: JobQueues) -> None:
         # As far away as a look at a living lease: should this agent die now, the job waits no longer for it.
