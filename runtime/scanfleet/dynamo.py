@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -15,11 +15,15 @@ from scanfleet.errors import Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+T = TypeVar("T")
+
 DECISIONS = frozenset({"ConditionalCheckFailedException", "TransactionCanceledException"})
+ITEM_IS_BUSY = "TransactionConflictException"
 
 TRANSACTION_TRIES = 6
 FIRST_WAIT_SECONDS = 0.03
-"""Before the second try of a transaction that met another write of one of its items; doubled each time."""
+"""Before the second try of a transaction that met another write of one of its items, or of a write that met a
+transaction; doubled each time."""
 
 DATE_TOLERANCE_SECONDS = 2.0
 """An HTTP date has whole seconds, and its answer was some time on the way."""
@@ -47,6 +51,28 @@ def answering(what: str) -> Iterator[None]:
         raise Unavailable(f"{what}: the job table did not answer: {error}") from error
 
 
+def write_when_free(what: str, write: Callable[[], T]) -> T:
+    """Return what the write of one item returns; try again while a transaction has the item.
+
+    botocore does not. Source: DynamoDB developer guide, "DynamoDB Transactions: How it works".
+    Raises Unavailable when the item stays busy.
+    """
+    for tries in range(TRANSACTION_TRIES):
+        try:
+            with answering(what):
+                return write()
+        except Unavailable as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or cause.response["Error"].get("Code") != ITEM_IS_BUSY:
+                raise
+            _wait(tries)
+    raise Unavailable(f"{what}: the job table is busy; try again")
+
+
+def _wait(tries: int) -> None:
+    time.sleep(FIRST_WAIT_SECONDS * 2**tries * random.uniform(0.5, 1))
+
+
 def transact(client: "DynamoDBClient", what: str, writes: Sequence[Any]) -> None:
     """Make all of these writes or none.
 
@@ -64,7 +90,7 @@ def transact(client: "DynamoDBClient", what: str, writes: Sequence[Any]) -> None
             if failed:
                 raise TransactionRefused(frozenset(failed)) from error
             # Another write of one of these items was under way, such as a heartbeat's.
-            time.sleep(FIRST_WAIT_SECONDS * 2**tries * random.uniform(0.5, 1))
+            _wait(tries)
         else:
             return
     raise Unavailable(f"{what}: the job table is busy; try again")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanfleet import contract
 from scanfleet.contract import TableKey
-from scanfleet.dynamo import TransactionRefused, answering, transact
+from scanfleet.dynamo import TransactionRefused, answering, transact, write_when_free
 from scanfleet.errors import Conflict, NotFound
 from scanfleet.jobs import QUARANTINED_CLASSES, Failure, FailureClass, Job, JobState, utc
 from scanfleet.store_items import attribute, job_from_item, job_key, update_arguments
@@ -146,8 +146,9 @@ class JobTable:
         """Write the changes if the condition holds, and tell of a change of state. Raises Conflict."""
         write = self._write(before, changes, condition, values, names)
         try:
-            with answering("update job"):
-                updated = self._client.update_item(**write, ReturnValues="ALL_NEW")
+            updated = write_when_free(
+                "update job", lambda: self._client.update_item(**write, ReturnValues="ALL_NEW")
+            )
         except self._client.exceptions.ConditionalCheckFailedException as error:
             raise Conflict(f"job {before.job_id} is in another state") from error
         job = job_from_item(updated["Attributes"])

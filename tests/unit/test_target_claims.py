@@ -1,5 +1,7 @@
 """One job per target folder: who gets a folder, who loses it, and what a commit makes sure of."""
 
+from types import SimpleNamespace
+
 import boto3
 import pytest
 from moto import mock_aws
@@ -191,3 +193,21 @@ def test_the_same_request_twice_at_once_gives_the_same_job(table):
     first = table.create(idempotency="k")
 
     assert table.create(idempotency="k").job_id == first.job_id
+
+
+def test_a_write_that_meets_a_transaction_is_tried_again(table):
+    """As DynamoDB answers a heartbeat or a cancel at the instant of a commit; moto has no such instants."""
+    lease = table.take(table.create())
+    met = []
+
+    def refuse(**_):
+        if len(met) < 2:
+            met.append("conflict")
+            error = {"Code": "TransactionConflictException", "Message": "a transaction has the item"}
+            return SimpleNamespace(status_code=400), {"Error": error, "ResponseMetadata": {}}
+        return None
+
+    table.client.meta.events.register("before-call.dynamodb.UpdateItem", refuse)
+
+    assert table.store.request_cancel(lease.job).cancel_requested_at is not None
+    assert len(met) == 2
