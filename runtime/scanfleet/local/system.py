@@ -6,9 +6,10 @@ together.
 <logs>/<name>.log      what each process logs
 """
 
+import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +32,8 @@ START_LIMIT = timedelta(seconds=60)
 START_POLL_SECONDS = 0.05
 POOL = Pool.LINUX_CPU
 PROCESSOR = "reference"
+TUNING = ("SLOTS", "TIME_LIMIT_", "WATCHDOG_", "BREAKER_", "STOP_GRACE_", "DRAIN_", "MIN_FREE_", "LOG_LEVEL")
+"""How settings begin that agents here take from this environment; the others say where things are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,14 @@ class Plan:
     agents: int = 2
     port: int = 0
     emulator_port: int = 0
+
+
+def tuning(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the agents' settings that a person chose in this environment, without their prefix."""
+    begin = tuple(ENV_PREFIX + name for name in TUNING)
+    return {
+        name.removeprefix(ENV_PREFIX): value for name, value in environment.items() if name.startswith(begin)
+    }
 
 
 class WatchfulClock(Clock):
@@ -129,7 +140,7 @@ class LocalSystem:
         self._sweeper.start()
 
     def _start_agent(self, name: str) -> None:
-        settings = {
+        settings = tuning(os.environ) | {
             "POOL": POOL.value,
             "AGENT_ID": name,
             "SCRATCH": str(self._plan.state / "agents" / name),
