@@ -174,6 +174,18 @@ def test_jobs_are_a_table_that_a_pipe_gets_without_colours(cli: Cli) -> None:
     assert json.loads(cli("jobs", "--tag", "no=such", "--json").stdout) == {"jobs": []}
 
 
+def test_a_job_that_completed_after_a_failure_is_listed_without_it(cli: Cli, service: Standin) -> None:
+    failure = FAILING[1]["failure"]
+    service.steps = (STEPS[2] | {"failure": failure}, STEPS[4] | {"failure": failure})
+    job_id = submitted(cli)
+    cli("status", job_id)
+    running = cli("jobs").stdout
+    cli("watch", job_id)
+
+    assert "bad_input: scan_03.ply is truncated" in running
+    assert "truncated" not in cli("jobs", "--status", "all").stdout
+
+
 def test_logs_health_and_load_print_what_the_service_says(cli: Cli) -> None:
     job_id = submitted(cli)
 
