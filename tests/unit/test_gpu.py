@@ -48,6 +48,19 @@ def test_a_long_kernel_leaves_no_sample_but_is_work():
     assert gpus_of(Device(percent=100, computing=[OURS])).percent([OURS]) == 100
 
 
+def test_a_long_kernel_is_work_also_where_a_neighbour_leaves_samples():
+    """As on Windows, where the desktop draws on every device and leaves its samples."""
+    device = Device(percent=99, samples=[(OTHERS, 3, 1)], computing=[OURS], drawing=[OURS, OTHERS])
+
+    assert gpus_of(device).percent([OURS]) == 96
+
+
+def test_what_neighbours_do_not_quite_explain_is_no_work():
+    device = Device(percent=97, samples=[(OTHERS, 60, 1), (OTHERS, 90, 2)], computing=[OURS, OTHERS])
+
+    assert gpus_of(device).percent([OURS]) == 0
+
+
 def test_where_processes_cannot_be_told_apart_the_whole_device_counts():
     device = Device(percent=77, computing=[OURS, OTHERS], tells_processes_apart=False)
 
@@ -56,6 +69,10 @@ def test_where_processes_cannot_be_told_apart_the_whole_device_counts():
 
 def test_a_container_that_hides_processes_leaves_the_whole_device():
     assert gpus_of(Device(percent=60)).percent([OURS]) == 60
+
+
+def test_samples_of_hidden_processes_may_be_ours():
+    assert gpus_of(Device(percent=60, samples=[(OTHERS, 60, 1)])).percent([OURS]) == 60
 
 
 def test_a_program_that_only_draws_uses_the_device():

@@ -13,6 +13,9 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+UNEXPLAINED_PERCENT = 25.0
+"""Samples of processes and of the device are of different moments; less than this may be the difference."""
+
 
 class Gpus:
     """This machine's GPUs. Asked about, not changed. nvml: the module `pynvml`, initialised."""
@@ -68,10 +71,12 @@ class Gpus:
         here = {process.pid for process in self._processes(device)}
         if here and not here & pids:
             return 0.0  # somebody else's device
-        if here - pids and samples:
-            return 0.0  # others explain what the device does
         # A kernel that runs longer than NVML samples leaves no sample of its process.
-        return None if whole is None else float(whole)
+        if whole is None or not (samples and here - pids):
+            return None if whole is None else float(whole)
+        theirs = {sample.pid: sample.smUtil for sample in samples}  # the last of each
+        unexplained = float(whole) - sum(theirs.values())
+        return unexplained if unexplained >= UNEXPLAINED_PERCENT else 0.0
 
     def _samples(self, index: int, seen_until: dict[int, int]) -> Iterator[Any]:
         last = seen_until.get(index, 0)
