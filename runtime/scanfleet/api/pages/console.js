@@ -107,8 +107,12 @@ async function drawList(generation) {
   show("no-jobs", page.jobs.length === 0);
   show("more", page.next_cursor !== null && view.limit < 200);
   const pools = Object.entries(load.pools).filter(([, pool]) => pool.agents || pool.backlog);
+  const suspended = (name) => load.instances.filter((agent) => agent.pool === name && agent.is_suspended).length;
   byId("load").textContent = pools
-    .map(([name, pool]) => `${name}: ${pool.busy} of ${pool.slots} slots busy, ${pool.backlog} waiting`)
+    .map(([name, pool]) => {
+      const out = suspended(name) ? `, ${suspended(name)} of ${pool.agents} machines suspended` : "";
+      return `${name}: ${pool.busy} of ${pool.slots} slots busy, ${pool.backlog} waiting${out}`;
+    })
     .join(" · ");
 }
 
@@ -174,6 +178,9 @@ function drawFacts(job) {
     Source: job.source,
     Target: job.target,
     Attempt: job.attempt || "none yet",
+    Release: job.release ?? "",
+    Replaces: job.replaces ?? "",
+    "Superseded by": job.superseded_by ?? "",
     Created: time(job.timestamps.created),
     Finished: time(job.timestamps.finished),
     "Seconds by state": spent(job.durations_seconds),
@@ -188,15 +195,27 @@ function drawFacts(job) {
   );
 }
 
+/** An attempt's failure, with what was seen of its program before it was ended. */
+function failedAttempt(job, one) {
+  const where = one.agent_id ? ` on ${one.agent_id}` : "";
+  const row = element("li", { text: `Attempt ${one.attempt}${where}, ${time(one.at)}: ${one.failure_class}: ${one.reason} ` });
+  if (one.has_evidence) {
+    const link = element("a", { text: "Evidence" });
+    link.href = `/job/${encodeURIComponent(job.job_id)}/evidence?attempt=${one.attempt}`;
+    row.append(link);
+  }
+  return row;
+}
+
 function drawFailures(job) {
+  const hasEvidence = job.failures.some((one) => one.has_evidence);
   byId("failure").textContent = job.failure ? `${job.failure.failure_class.replaceAll("_", " ")}: ${job.failure.reason}` : "";
   show("failure", job.status === "failed");
-  byId("failures").replaceChildren(
-    ...job.failures.map((one) =>
-      element("li", { text: `Attempt ${one.attempt}, ${time(one.at)}: ${one.failure_class}: ${one.reason}` }),
-    ),
-  );
-  show("failures-section", job.failures.length > (job.status === "failed" ? 1 : 0));
+  byId("failures").replaceChildren(...job.failures.map((one) => failedAttempt(job, one)));
+  show("failures-section", hasEvidence || job.failures.length > (job.status === "failed" ? 1 : 0));
+  byId("quarantine").textContent =
+    `Quarantined since ${time(job.quarantined)}: it may hurt machines, so nobody runs it again until you retry it.`;
+  show("quarantine", job.quarantined !== null);
 }
 
 async function drawJob(generation) {
