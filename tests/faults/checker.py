@@ -146,7 +146,7 @@ class Checker:
     def _check_end(self, each: Accepted, job: Job) -> None:
         """A job failed only when its retries were used up, and was cancelled only when somebody asked."""
         if job.state is JobState.CANCELLED:
-            if ACCEPTED not in self._clients.cancels[job.job_id]:
+            if not self._clients.cancels[job.job_id]:  # whatever the answer: the one that counted may be lost
                 self._problems.add("lost", job.job_id, "cancelled, and nobody asked for it")
             return
         counted = Counter(failure.failure_class for failure in job.failures[job.failures_forgiven :])

@@ -7,6 +7,7 @@ import pytest
 from scanfleet import contract
 from scanfleet.contract import Pool
 from scanfleet.jobs import FailureClass, JobState, Manifest, PublishedFile, ResultSummary, new_job_id
+from scanfleet.store import JobStore
 from tests.support.api import ARTIFACTS, DATA, OPERATOR, RunningApi, as_owner, running_api
 
 
@@ -275,6 +276,20 @@ def test_a_running_job_is_asked_to_stop_and_asking_again_is_harmless(api):
         assert (answer.json()["status"], answer.json()["cancel_requested"]) == ("downloading", True)
 
     assert api.services.store.get(job_id).cancel_requested_at is not None
+
+
+def test_a_cancel_whose_first_answer_was_lost_is_told_as_done(api, monkeypatch):
+    job_id = api.submit("a")
+    real = JobStore.request_cancel
+
+    def carried_out_and_tried_again(store, job):
+        real(store, job)
+        return real(store, job)
+
+    monkeypatch.setattr(JobStore, "request_cancel", carried_out_and_tried_again)
+    answer = api.http.post(f"/job/{job_id}/cancel")
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
 
 
 @pytest.mark.parametrize("end", [fail, complete, lambda api, job: api.http.post(f"/job/{job}/cancel")])

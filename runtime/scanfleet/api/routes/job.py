@@ -67,6 +67,8 @@ def _cancelled(job: Job, services: Services) -> Job:
             if job.committed_attempt is not None:
                 raise Conflict(f"job {job.job_id} is {job.state}: its results are being published") from None
             job = services.store.get(job.job_id)
+            if job.state is JobState.CANCELLED:
+                return job  # another cancel at the same time, or our own whose answer was lost
     raise Conflict(f"job {job.job_id} is {job.state}; only unfinished jobs can be cancelled")
 
 
