@@ -184,12 +184,34 @@ class JobStore(JobTable):
 
         A record that cannot be read is told and left out.
         """
+        return self._unfinished()
+
+    def running_or_unsent(self) -> Iterator[Job]:
+        """Yield, as `unfinished` does, the jobs that agents have and those whose message was never marked.
+
+        DynamoDB reads the whole index for it and sends these alone: of a long backlog next to nothing.
+        """
+        return self._unfinished("#state <> :queued OR attribute_not_exists(enqueued_at)")
+
+    def waiting(self) -> Iterator[Job]:
+        """Yield, as `unfinished` does, the queued jobs whose message was sent."""
+        return self._unfinished("#state = :queued AND attribute_exists(enqueued_at)")
+
+    def _unfinished(self, condition: str | None = None) -> Iterator[Job]:
+        names = {"#partition": INDEX_PARTITION_KEYS[TableIndex.ACTIVE]}
+        values = {":partition": attribute(ACTIVE)}
+        filtering: dict[str, Any] = {}
+        if condition is not None:
+            filtering = {"FilterExpression": condition}
+            names["#state"] = TableKey.STATE
+            values[":queued"] = attribute(JobState.QUEUED)
         pages = self._client.get_paginator("query").paginate(
             TableName=self._name,
             IndexName=TableIndex.ACTIVE,
             KeyConditionExpression="#partition = :partition",
-            ExpressionAttributeNames={"#partition": INDEX_PARTITION_KEYS[TableIndex.ACTIVE]},
-            ExpressionAttributeValues={":partition": attribute(ACTIVE)},
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=values,
+            **filtering,
         )
         with answering("list unfinished jobs"):
             for page in pages:

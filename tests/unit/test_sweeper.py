@@ -12,8 +12,8 @@ from scanfleet.errors import Conflict
 from scanfleet.jobs import FailureClass, JobState, ResultSummary
 from scanfleet.leases import HeldElsewhere, Lease
 from scanfleet.repairs import Repair
-from scanfleet.store import JobFilter
-from scanfleet.sweeper import entry
+from scanfleet.store import JobFilter, JobStore
+from scanfleet.sweeper import entry, messages
 from scanfleet.telemetry import METRIC_EXTRA
 from tests.support.swept import ARTIFACTS, HOUR, MINUTE, TABLE, SweptSystem, in_time, refuse
 
@@ -54,6 +54,35 @@ def test_a_job_whose_api_died_before_its_message_is_queued_within_two_minutes(sy
     assert system.messages() == [job.job_id]
     assert repaired() == [(Repair.NEVER_QUEUED, job.job_id)]
     assert system.store.get(job.job_id).enqueued_at == system.now
+
+
+def test_a_job_without_a_message_is_found_behind_any_backlog(system, repaired, monkeypatch):
+    monkeypatch.setattr(messages, "MOST_CANDIDATES", 2)
+    waiting = [system.submit() for _ in range(4)]
+    lost = system.record()
+
+    system.sweep(after=4 * MINUTE)
+
+    assert repaired() == [(Repair.NEVER_QUEUED, lost.job_id)]
+    assert system.messages() == sorted(job.job_id for job in [*waiting, lost])
+
+
+def test_a_backlog_is_read_only_as_far_as_it_is_looked_at(system, monkeypatch):
+    monkeypatch.setattr(messages, "MOST_CANDIDATES", 2)
+    for _ in range(5):
+        system.submit()
+    read = []
+    whole = JobStore.waiting
+
+    def counted(store):
+        for job in whole(store):
+            read.append(job.job_id)
+            yield job
+
+    monkeypatch.setattr(JobStore, "waiting", counted)
+    system.sweep(after=4 * MINUTE)
+
+    assert len(read) == 2
 
 
 def test_a_repaired_job_is_not_repaired_again(system):

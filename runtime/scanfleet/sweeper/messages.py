@@ -20,7 +20,8 @@ from scanfleet.telemetry import metrics
 log = logging.getLogger(__name__)
 
 MOST_CANDIDATES = 2000
-"""Jobs without an agent that one run looks at closely, the oldest first: they bound its time and memory."""
+"""Jobs without an agent that one run looks at closely, the oldest first; as many whose message was sent, and as
+many others. They bound its time and memory."""
 LOOKS_APART = timedelta(seconds=30)
 """Two looks at a pool's queues that are closer count as one."""
 NOT_AGAIN_WITHIN = timedelta(minutes=10)
@@ -59,14 +60,25 @@ class MessageSweep:
         """Return the leased jobs, those that may have no message, and whether these are all."""
         running: list[Job] = []
         candidates: list[Job] = []
-        for job in self._store.unfinished():
+        for job in self._store.running_or_unsent():
             if job.state in LEASED_STATES:
                 running.append(job)
-            if len(candidates) < MOST_CANDIDATES and waits_for_message(job, self._clock()) is not None:
+            if self._may_wait(job) and len(candidates) < MOST_CANDIDATES:
                 candidates.append(job)
             if is_time_up():
                 return running, candidates, False
+        most = len(candidates) + MOST_CANDIDATES  # however many of the others there are
+        for job in self._store.waiting():
+            if self._may_wait(job):
+                candidates.append(job)
+            if is_time_up():
+                return running, candidates, False
+            if len(candidates) >= most:
+                break
         return running, candidates, True
+
+    def _may_wait(self, job: Job) -> bool:
+        return waits_for_message(job, self._clock()) is not None
 
     def _sweep_pool(
         self, pool: Pool, candidates: list[Job], taken: Taken, is_complete: bool, is_time_up: IsTimeUp
