@@ -29,6 +29,7 @@ class AgentReport(BaseModel):
     is_on_hold: it takes no jobs for now: its instance is in the warm pool or stands by.
     is_suspended: it takes no jobs for now, or one to prove itself: a check of the machine fails, too many
         jobs have failed on it, or EC2 has advised against it.
+    why_suspended: the reasons, or what the machine has to prove; empty while it takes jobs.
     instance_id, instance_type, ami_id: of the EC2 instance that it runs on; empty elsewhere.
     release: the version that its next program is started from; empty for programs without releases.
     """
@@ -45,6 +46,7 @@ class AgentReport(BaseModel):
     is_stopping: bool = False
     is_on_hold: bool = False
     is_suspended: bool = False
+    why_suspended: str = ""
     instance_id: str = ""
     instance_type: str = ""
     ami_id: str = ""

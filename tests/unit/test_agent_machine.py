@@ -150,6 +150,7 @@ def test_a_bad_machine_stops_says_why_and_costs_no_job(fleet):
     with fleet.agent("bad", processors=BROKEN, breaker=in_fleet("bad")) as bad:
         jobs = [fleet.submit() for _ in range(8)]
         await_so(lambda: bad.report().is_suspended)
+        assert "different jobs in a row failed here" in bad.report().why_suspended
         assert bad.problem() is None, "a load balancer would replace it before anybody has judged it"
         with fleet.agent("good", breaker=in_fleet("good")) as good:
             done = [fleet.await_state(job, COMPLETED, FAILED) for job in jobs]

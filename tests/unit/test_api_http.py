@@ -261,10 +261,15 @@ def test_load_adds_up_slots_and_backlog_per_pool(api):
     assert (first["pool"], first["slots"], first["busy"], first["job_ids"]) == ("linux-cpu", 2, 1, ["j1"])
 
 
-def test_other_callers_job_ids_are_not_in_the_load(api):
-    api.report_agent(job_ids=("j1",))
+def test_what_tells_of_other_callers_jobs_is_not_in_the_load(api):
+    api.reset()
+    api.report_agent(job_ids=("j1",), is_suspended=True, why_suspended="it crashed on tooth.ply")
 
-    assert api.http.get("/status/load").json()["instances"][0]["job_ids"] == []
+    (theirs,) = api.http.get("/status/load").json()["instances"]
+    (operators,) = api.http.get("/status/load", headers=OPERATOR).json()["instances"]
+
+    assert (theirs["job_ids"], theirs["is_suspended"], theirs["why_suspended"]) == ([], True, "")
+    assert (operators["job_ids"], operators["why_suspended"]) == (["j1"], "it crashed on tooth.ply")
 
 
 # --- Documentation -----------------------------------------------------------------------------------------

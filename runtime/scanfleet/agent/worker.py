@@ -18,7 +18,7 @@ from scanfleet.agent.slots import Slots
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool, Priority
-from scanfleet.errors import ScanfleetError, Unavailable
+from scanfleet.errors import ScanfleetError, Unavailable, shorten
 from scanfleet.queue import Message
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 NORMAL_FIRST_EVERY = 4
 """Every fourth look takes normal priority first, so that a stream of high-priority jobs cannot starve it."""
 MAX_BACK_OFF_SECONDS = 30.0
+WHY_SHOWN = 500
+"""Characters of the reasons that a report gives."""
 NO_WAIT = timedelta()
 SETTLED_WITHIN = timedelta(minutes=4)
 """After jobs were handed back: what has not ended by then never will, and must not hold the machine."""
@@ -205,6 +207,8 @@ class Worker:
 
     def report(self) -> AgentReport:
         """Return what this agent does now."""
+        suspended = [found.reason for found in tuple(self._suspensions.values())]
+        suspended += ["it takes one job to prove itself"] if self._inquiry.is_probing else []
         return AgentReport(
             agent_id=self._agent_id,
             pool=self._pool,
@@ -215,7 +219,8 @@ class Worker:
             seen_at=self._clock(),
             is_stopping=self._stopping.is_set(),
             is_on_hold=self._is_on_hold,
-            is_suspended=bool(self._suspensions) or self._inquiry.is_probing,
+            is_suspended=bool(suspended),
+            why_suspended=shorten("; ".join(suspended), WHY_SHOWN),
             release=self._release(),
             **self._machine,
         )

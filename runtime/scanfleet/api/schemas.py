@@ -137,6 +137,7 @@ class InstanceLoad(BaseModel):
     is_suspended: bool = Field(
         description="It takes no jobs for now, or one to prove itself: its machine is suspected."
     )
+    why_suspended: str = Field(description="The reasons, for operators; empty for other callers.")
     release: str = Field(description="What its next program is started from; empty for programs without any.")
 
 

@@ -47,11 +47,12 @@ def _instance(agent: AgentReport, caller: Caller) -> InstanceLoad:
         pool=agent.pool,
         slots=agent.slots,
         busy=agent.busy,
-        # Other callers' jobs are none of a caller's business, not even their ids.
+        # Other callers' jobs are none of a caller's business, neither their ids nor how they failed.
         job_ids=agent.job_ids if caller.is_operator else (),
         started=utc(agent.started_at),
         seen=utc(agent.seen_at),
         is_stopping=agent.is_stopping,
         is_suspended=agent.is_suspended,
+        why_suspended=agent.why_suspended if caller.is_operator else "",
         release=agent.release,
     )
