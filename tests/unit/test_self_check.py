@@ -45,6 +45,7 @@ class Machine:
     def __init__(self):
         self.reason = None
         self.is_healthy = True
+        self.busy = 0
         self.given_up = []
 
     def suspend(self, cause, reason, *, is_healthy=False):
@@ -221,6 +222,23 @@ def test_a_machine_that_stays_unable_is_replaced_after_a_while(start, machine, c
     assert (machine.reason, machine.is_healthy) == ("disk: full", False)
 
 
+def test_a_job_that_fills_the_disk_for_long_does_not_lose_its_machine(start, machine, clock):
+    disk = Thing("disk", every=timedelta(seconds=15))
+    check = start(disk)
+    check.look()
+    disk.problem, machine.busy = "full", 1
+    clock.forward(timedelta(seconds=15))
+    check.look()
+
+    clock.forward(QUEUE_SILENCE_TOLERATED)
+    check.look()
+    assert (machine.reason, machine.is_healthy) == ("disk: full", True)
+
+    machine.busy = 0
+    check.look()
+    assert not machine.is_healthy
+
+
 def test_while_serving_each_check_has_its_own_pace(start, clock):
     often, once = Thing("often", every=timedelta(seconds=15)), Thing("once")
     check = start(often, once)
@@ -286,6 +304,22 @@ def test_a_gpu_that_stops_answering_is_found(tmp_path):
 
     gpus.memory = [None]
     assert "does not answer" in reason_of(check).reason
+
+
+def test_a_driver_that_never_answers_is_found_and_holds_no_other_check_up():
+    answer = threading.Event()
+    try:
+        check = checks.gpu(answer.wait, patience=timedelta(seconds=0.1))
+        failures = []
+        thread = threading.Thread(target=lambda: failures.append(reason_of(check)), daemon=True)
+        thread.start()
+        thread.join(30)
+
+        assert [(failed.reason, failed.can_heal) for failed in failures] == [
+            ("the GPU does not answer", False)
+        ]
+    finally:
+        answer.set()
 
 
 def test_a_full_disk_is_told_with_its_numbers(tmp_path):

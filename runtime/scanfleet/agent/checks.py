@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from scanfleet.agent.eyes import Blind, Eyes, StillLooking
 from scanfleet.agent.gpu import Gpus, open_gpus
 from scanfleet.agent.self_check import Check, CheckFailed
 from scanfleet.agent.workspace import Scratch
@@ -34,6 +35,8 @@ MAX_SKEW_SECONDS = 60.0
 "Create a signed AWS API request"."""
 OFTEN = timedelta(seconds=15)
 SELDOM = timedelta(minutes=1)
+GPU_PATIENCE = timedelta(seconds=10)
+"""A driver that is started anew after an error answers after some seconds."""
 PROBE = "self-check"
 """Stands where a job's id would: no job has it."""
 SEE_ROLE = "compare the machine's role with docs/security.md, and the deployment's names with its settings"
@@ -51,16 +54,25 @@ def program(processor: Processor) -> Check:
     return Check(f"program {processor.name}", look, every=SELDOM)
 
 
-def gpu(find: Callable[[], Gpus | None] = open_gpus) -> Check:
+def gpu(find: Callable[[], Gpus | None] = open_gpus, *, patience: timedelta = GPU_PATIENCE) -> Check:
     """Return the check that a GPU is there and answers."""
     found: list[Gpus] = []
 
-    def look() -> None:
+    def ask() -> Any:
         if not found and (gpus := find()) is not None:
             found.append(gpus)
-        devices = found[0].state()["devices"] if found else []
-        if not any(device["memory_total_bytes"] for device in devices):
+        return found[0].state()["devices"] if found else []
+
+    # A driver may also never answer, and hold up whoever asks it.
+    eyes = Eyes(ask, name="gpu-check", patience=patience, blind_after=patience)
+
+    def look() -> None:
+        try:
+            devices = eyes.see()
             reason = "the GPU does not answer" if devices else "there is no GPU, or no driver for it"
+        except (Blind, StillLooking):
+            devices, reason = [], "the GPU does not answer"
+        if not any(device["memory_total_bytes"] for device in devices):
             to_do = "look at `nvidia-smi` on the machine, its instance type and its image"
             found.clear()
             raise CheckFailed(reason, to_do, can_heal=False)

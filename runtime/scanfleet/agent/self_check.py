@@ -43,6 +43,11 @@ class Check:
 class Suspendable(Protocol):
     """What is needed of the worker."""
 
+    @property
+    def busy(self) -> int:
+        """Return how many slots are taken."""
+        ...
+
     def suspend(self, cause: str, reason: str | None, *, is_healthy: bool = False) -> None:
         """Take nothing new for this reason; None: for this cause no more."""
         ...
@@ -55,7 +60,7 @@ class CheckRules:
     look: timedelta = timedelta(seconds=5)
     """Between two rounds: a failing check is repeated in each."""
     tolerated: timedelta = QUEUE_SILENCE_TOLERATED
-    """A machine that has served stays well in its health check for this long."""
+    """A machine that has served stays well in its health check for this long, and while a job runs."""
     hopeless: timedelta = timedelta(seconds=30)
     """What cannot heal is told to the fleet after this: drivers may still be starting."""
 
@@ -152,7 +157,8 @@ class SelfCheck:
             self._worker.suspend(CAUSE, None)
             return
         since = min(failing.since for failing in self._failing.values())
-        is_new = self._clock() - since < self._rules.tolerated.total_seconds()
+        # A job that runs may be the cause, for as long as it takes: the disk is its own to fill.
+        is_new = self._worker.busy > 0 or self._clock() - since < self._rules.tolerated.total_seconds()
         reasons = (f"{name}: {failing.error.reason}" for name, failing in self._failing.items())
         self._worker.suspend(CAUSE, "; ".join(reasons), is_healthy=self._has_served and is_new)
 
