@@ -20,8 +20,8 @@ from scanfleet.telemetry import metrics
 log = logging.getLogger(__name__)
 
 MOST_CANDIDATES = 2000
-"""Jobs without an agent that one run looks at closely, the oldest first; as many whose message was sent, and as
-many others. They bound its time and memory."""
+"""So many jobs without an agent one run looks at closely, the oldest first: as many whose message was sent as
+others. It bounds a run's time and memory."""
 LOOKS_APART = timedelta(seconds=30)
 """Two looks at a pool's queues that are closer count as one."""
 NOT_AGAIN_WITHIN = timedelta(minutes=10)
