@@ -11,7 +11,7 @@ from scanfleet import contract
 from scanfleet.contract import INDEX_PARTITION_KEYS, Pool, TableIndex, TableKey
 from scanfleet.dynamo import TransactionRefused, answering, transact
 from scanfleet.errors import Conflict, Unavailable
-from scanfleet.job_table import JobTable, placeholders, values_of
+from scanfleet.job_table import JobTable, dump, placeholders, values_of
 from scanfleet.jobs import ACTIVE_STATES, LEASED_STATES, Job, JobState
 from scanfleet.store_items import ACTIVE, attribute, idempotency_key, item_from_job, job_from_item
 from scanfleet.target_claims import TargetTaken
@@ -20,6 +20,9 @@ from scanfleet.telemetry import Transition
 log = logging.getLogger(__name__)
 
 QUERY_PAGE = 100
+FORGIVEN_KEPT = 8
+"""So many failures from before an owner's retry stay on the record: DynamoDB's items have 400 KB at most, and
+a record that is full could never be changed again."""
 CLAIM_TRIES = 4
 """A target folder's claim may pass to another job between our look and our write; then look again."""
 
@@ -143,6 +146,7 @@ class JobStore(JobTable):
         Raises Conflict when the job is in any other state.
         """
         states = (JobState.FAILED, JobState.CANCELLED)
+        kept = job.failures[-FORGIVEN_KEPT:]
         changes = {
             **self._waiting(job, self._clock()),
             "cancel_requested_at": None,
@@ -151,7 +155,8 @@ class JobStore(JobTable):
             "quarantined_at": None,
             TableKey.EXPIRES_AT: None,
             TableKey.ACTIVE: ACTIVE,
-            "failures_forgiven": len(job.failures),
+            "failures": dump(kept),
+            "failures_forgiven": len(kept),
         }
         condition = f"#state IN ({placeholders(states)}) AND #attempt = :seen_attempt"
         values = {**values_of(states), ":seen_attempt": attribute(job.attempt)}

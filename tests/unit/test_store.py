@@ -368,6 +368,17 @@ def test_a_retried_job_starts_with_a_clean_count(store, leases, new_job):
         store.retry(failed)
 
 
+def test_a_job_that_is_retried_for_ever_stays_small_enough_for_its_table(store, leases, new_job):
+    job = store.create(new_job())
+    for _ in range(40):
+        lease = take(leases, job)
+        reason = "\N{SKULL}" * 1000  # 12,000 bytes as JSON; an item has 400 KB
+        job = store.retry(leases.fail(lease, leases.failure(lease, FailureClass.PROGRAM_ERROR, reason)))
+
+    assert job.failures_forgiven == len(job.failures)
+    assert job.failures[-1].attempt == 40
+
+
 def test_a_requeued_job_keeps_its_failure(store, leases, new_job):
     job = store.create(new_job())
     lease = take(leases, job)
