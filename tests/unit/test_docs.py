@@ -79,3 +79,25 @@ def test_every_link_of_a_page_leads_somewhere():
         for target in re.findall(r"\]\(([^)#\s]+)", source.read_text(encoding="utf-8")):
             if not target.startswith(("http://", "https://")):
                 assert (source.parent / target).exists(), f"{source.name} links to {target}"
+
+
+def test_every_file_of_the_agent_is_on_its_map():
+    start = page("architecture.md").split("## The agent\n")[1].split("\n## ")[0]
+    on_the_map = re.findall(r"`([a-z_]+)`", start)
+    files = {p.stem for p in (ROOT / "runtime/scanfleet/agent").glob("*.py")} - {"__init__"}
+
+    assert sorted(on_the_map) == sorted(files)
+
+
+def test_every_decision_can_be_found():
+    text = page("architecture.md")
+
+    assert [
+        p.name for p in sorted((DOCS / "decisions").glob("*.md")) if f"decisions/{p.name}" not in text
+    ] == []
+
+
+def test_the_readme_names_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert [p.name for p in sorted(DOCS.glob("*.md")) if f"docs/{p.name}" not in text] == []
