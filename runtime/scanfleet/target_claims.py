@@ -34,7 +34,7 @@ class TargetTaken(Conflict):
         holder = self.holder
         has = f"job {holder.job_id} ({holder.state}) has the target folder {holder.target_uri}"
         if holder.state is JobState.COMPLETED:
-            return f"{has}; choose another folder, or ask for its results to be replaced (replace_results)"
+            return f"{has}; choose another folder, or replace its results (replace_results, submit --replace)"
         if holder.state is JobState.FAILED:
             return f"{has}: it failed while its results were published; retry it, or choose another folder"
         return f"{has}; wait for its end, cancel it, or choose another folder"
