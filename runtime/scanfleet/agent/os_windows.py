@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
@@ -132,14 +133,18 @@ class WindowsProgram:
         self.stderr: IO[bytes] = process.stderr
         self._process = process
         self._kernel32 = kernel32
-        self._job = job
+        self._job: Any | None = job
+        # A closed handle's number may soon be another program's Job Object: nobody may end that one.
+        self._ending = threading.Lock()
 
     def process_ids(self) -> tuple[int, ...]:
         """Return the processes of the Job Object; the first MAX_PROCESS_IDS of more."""
+        if (job := self._job) is None:
+            return ()
         found = _ProcessIds()
         # With more processes than fit the call fails, but has filled the list.
         self._kernel32.QueryInformationJobObject(
-            self._job, JOB_OBJECT_BASIC_PROCESS_ID_LIST, ctypes.byref(found), ctypes.sizeof(found), None
+            job, JOB_OBJECT_BASIC_PROCESS_ID_LIST, ctypes.byref(found), ctypes.sizeof(found), None
         )
         return tuple(found.ids[: found.listed])
 
@@ -150,9 +155,11 @@ class WindowsProgram:
         """
         from scanfleet.agent.usage import Totals  # noqa: PLC0415 - psutil is not needed to connect
 
+        if (job := self._job) is None:
+            raise OSError("the program has been closed")
         found = _Accounting()
         told = self._kernel32.QueryInformationJobObject(
-            self._job,
+            job,
             JOB_OBJECT_BASIC_AND_IO_ACCOUNTING_INFORMATION,
             ctypes.byref(found),
             ctypes.sizeof(found),
@@ -182,11 +189,16 @@ class WindowsProgram:
 
     def kill(self) -> None:
         """Terminate every process of the Job Object."""
-        self._kernel32.TerminateJobObject(self._job, KILLED_EXIT_CODE)
+        with self._ending:
+            if self._job is not None:
+                self._kernel32.TerminateJobObject(self._job, KILLED_EXIT_CODE)
 
     def close(self) -> None:
         """Close the Job Object, which kills what is left, and the pipes."""
-        self._kernel32.CloseHandle(self._job)
+        with self._ending:
+            job, self._job = self._job, None
+            if job is not None:
+                self._kernel32.CloseHandle(job)
         try:
             self._process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
