@@ -17,6 +17,7 @@ from scanfleet.telemetry import metrics
 log = logging.getLogger(__name__)
 
 NO_LIMIT = 1 << 16
+STOP_SECONDS = 5.0
 
 
 class Suspendable(Protocol):
@@ -48,10 +49,10 @@ class Inquiry:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more. A call without an answer yet is left alone."""
         self._stopped.set()
         self._wake.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     @property
     def most_jobs(self) -> int:

@@ -11,6 +11,7 @@ from scanfleet.errors import Unavailable
 log = logging.getLogger(__name__)
 
 REPORT_INTERVAL = timedelta(seconds=5)
+END_SECONDS = 10.0
 REPORTS_APART_SECONDS = 0.5
 """A change of the running jobs is reported at once, but never more often than this."""
 
@@ -35,10 +36,10 @@ class Reporter:
         self._due.set()
 
     def end(self) -> None:
-        """Remove the report, and return once that is done or was refused."""
+        """Remove the report, and return once that is done, was refused, or takes too long: it expires."""
         self._ended.set()
         self._due.set()
-        self._thread.join()
+        self._thread.join(END_SECONDS)
 
     def _run(self) -> None:
         while not self._ended.is_set():
