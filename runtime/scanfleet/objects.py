@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 __all__ = ["AllowedPrefixes", "Copy", "ObjectStore", "PresignedUrl", "S3Uri", "StoredObject", "explain"]
 
-MAX_SINGLE_COPY_BYTES = 5 * 1024**3
-"""Beyond it CopyObject refuses. Source: S3 API reference, CopyObject."""
-COPY_PART_BYTES = 512 * 1024**2
+MAX_SINGLE_COPY_BYTES = COPY_PART_BYTES = 512 * 1024**2
+"""So much one call copies within its time limit, whatever S3 sends meanwhile. CopyObject would take 5 GiB,
+but a call that is given up begins anew, and never ends. Source: S3 API reference, CopyObject."""
 PARALLEL_COPIES = 16
 
 _MISSING = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound", "404"})
@@ -140,7 +140,7 @@ class ObjectStore:
     def copy(
         self, source: S3Uri, target: S3Uri, size_bytes: int, *, on_part: Callable[[], None] = lambda: None
     ) -> None:
-        """Copy an object inside S3; beyond 5 GiB in parallel parts, each told of. Raises NotFound."""
+        """Copy an object inside S3; a large one in parallel parts, each told of. Raises NotFound."""
         if size_bytes > self._max_single_copy_bytes:
             self._copy_in_parts(source, target, size_bytes, on_part)
             return
