@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.program import RunningProgram, starter
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopReason, StopRequest
-from scanfleet.agent.watch import TimeLimit
 from scanfleet.processors.base import Invocation
 
 CANCELS = 100
@@ -83,6 +82,18 @@ def _cancel(reaction: str) -> float:
         return seconds
 
 
+class NoWatch:
+    """Ends no program."""
+
+    interval = timedelta(seconds=0.5)
+
+    def look(self, program: RunningProgram) -> None:
+        """Find nothing."""
+
+    def completed(self, stage_seconds: Mapping[str, float]) -> None:
+        """Learn nothing."""
+
+
 def _run(folder: Path, reaction: str, stop: StopRequest, on_start: Callable[[RunningProgram], None]) -> None:
     def start(invocation: Invocation) -> RunningProgram:
         program = starter()(invocation)
@@ -97,7 +108,7 @@ def _run(folder: Path, reaction: str, stop: StopRequest, on_start: Callable[[Run
             program_log=program_log,
             board=ProgressBoard(time.monotonic),
             stop=stop,
-            watch=TimeLimit(timedelta(minutes=5)),
+            watch=NoWatch(),
         )
     except ProgramStopped:
         pass

@@ -262,7 +262,7 @@ LOGS_PREFIX = "logs/"
 """Artifacts bucket: logs/<job id>/<attempt>/<segment>.log: what the program printed, in order."""
 LOGS_KEPT = timedelta(days=90)
 EVIDENCE_PREFIX = "evidence/"
-"""Artifacts bucket: evidence/<job id>/<attempt>.json: what was seen of a program before its watch ended it."""
+"""Artifacts bucket: evidence/<job id>/<attempt>.json: what was seen of a program before it was ended."""
 EVIDENCE_KEPT = timedelta(days=90)
 MAX_EVIDENCE_BYTES = 512 * 1024
 """Of one bundle: below what an ALB takes from a Lambda target (1 MB), even with JSON's escapes."""
@@ -270,7 +270,6 @@ MANIFESTS_PREFIX = "manifests/"
 """Artifacts bucket: manifests/<job id>/<attempt>.json, written before the commit and kept with the record."""
 UPLOADS_PREFIX = "uploads/"
 """Data bucket: what clients without a bucket of their own upload through presigned URLs."""
-RESULTS_PREFIX = "results/"
 MANIFEST_NAME = "scanfleet-manifest.json"
 """Written last into the target folder: key, size, SHA-256 and attempt of every published file."""
 

@@ -15,7 +15,6 @@ from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.transfer import Transfer
-from scanfleet.agent.watch import TimeLimit
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch
 from scanfleet.agent_reports import AgentDirectory
@@ -28,6 +27,7 @@ from scanfleet.queue import JobQueues
 from scanfleet.s3_uri import AllowedPrefixes, S3Uri
 from scanfleet.store import JobStore
 from tests.support.scripted_program import ScriptedProcessor
+from tests.support.time_limit import TimeLimit
 
 DATA, ARTIFACTS, TABLE = "data", "artifacts", "jobs"
 FAST = HeartbeatRules(

@@ -12,10 +12,11 @@ import psutil
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopRequest
-from scanfleet.agent.watch import TimeLimit, Watch
+from scanfleet.agent.watch import Watch
 from scanfleet.errors import JobFailure
 from scanfleet.processors.base import Invocation
 from tests.support.scripted_program import ScriptedProcessor
+from tests.support.time_limit import TimeLimit
 
 GENEROUS = timedelta(seconds=60)
 

@@ -1,14 +1,12 @@
 """The port between the runner and whatever watches a running program."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from scanfleet.agent.program import RunningProgram
 from scanfleet.errors import JobFailure
-from scanfleet.jobs import FailureClass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +45,3 @@ class Watch(Protocol):
     def completed(self, stage_seconds: Mapping[str, float]) -> None:
         """Take note of a run that ended well, with the seconds of each stage. Never raises."""
         ...
-
-
-class TimeLimit:
-    """The least of all watches: ends a program that runs longer than its limit. clock: seconds."""
-
-    interval = timedelta(seconds=0.5)
-
-    def __init__(self, total: timedelta, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._total = total
-        self._clock = clock
-        self._started_at = clock()
-
-    def look(self, program: RunningProgram) -> JobFailure | None:
-        """Return a hang once the program runs longer than its limit."""
-        del program
-        if self._clock() - self._started_at < self._total.total_seconds():
-            return None
-        limit = int(self._total.total_seconds())
-        return JobFailure(FailureClass.HANG, f"the program ran longer than its limit of {limit} s")
-
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
-        """Learn nothing."""

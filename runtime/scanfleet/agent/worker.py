@@ -191,11 +191,6 @@ class Worker:
         """Return how many messages came too late to be taken: they wait for somebody else."""
         return self._given_back
 
-    @property
-    def is_draining(self) -> bool:
-        """Return whether it takes nothing new for ever."""
-        return self._stopping.is_set()
-
     def problem(self) -> str | None:
         """Return why this agent takes no work now, or None when it does or stands by."""
         if self._handing_back.is_set():

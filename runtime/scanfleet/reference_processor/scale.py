@@ -15,7 +15,6 @@ Points = NDArray[np.float64]
 FINE_POINTS = 20_000
 # Voxels of the coarser grid, on which features are described and matched.
 COARSE_POINTS = 4_000
-MIN_COARSE_POINTS = 300
 
 
 @dataclass(frozen=True)

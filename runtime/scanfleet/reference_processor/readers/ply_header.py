@@ -50,10 +50,6 @@ class Element:
     properties: tuple[Property, ...]
 
     @property
-    def has_lists(self) -> bool:
-        return any(prop.count_type for prop in self.properties)
-
-    @property
     def least_row_bytes(self) -> int:
         return sum(prop.least_bytes for prop in self.properties)
 
