@@ -4,7 +4,7 @@ import pytest
 
 from scanfleet import contract
 from scanfleet.api import log_reader
-from scanfleet.jobs import FailureClass
+from scanfleet.jobs import FailureClass, new_job_id
 from tests.support.api import ARTIFACTS, running_api
 
 JSON = {"Accept": "application/json"}
@@ -19,7 +19,7 @@ def api():
 @pytest.fixture
 def job_id(api):
     """A job whose first attempt runs."""
-    job_id = api.submit("scans")
+    job_id = api.submit(f"scans-{new_job_id()}")
     api.take(job_id)
     return job_id
 

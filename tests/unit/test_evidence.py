@@ -137,7 +137,7 @@ def test_a_bundle_has_verdict_lines_processes_samples_gpu_and_machine(api, progr
     tree = {process.pid: process for process in bundle.processes}
     child = next(process for process in bundle.processes if process.parent == program.pid)
     assert set(tree) == set(program.process_ids())
-    assert child.state == "sleeping"
+    assert child.state in {"sleeping", "running"}  # it may still begin
     assert child.resident_bytes > 0
     assert len(child.command) == MAX_COMMAND_CHARACTERS
 

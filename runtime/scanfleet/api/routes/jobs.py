@@ -27,6 +27,7 @@ EXAMPLE = {
     "priority": "normal",
     "time_limit_seconds": 1800,
     "tags": {"case": "7"},
+    "replace_results": False,
 }
 
 Status = Literal[
