@@ -282,7 +282,7 @@ class AgentSettings(SystemSettings):
     idle_minutes: float = Field(
         default=0,
         ge=0,
-        description="An instance of a fleet without a job for so long ends itself, and the fleet gets smaller; "
+        description="An instance of a fleet without a job for so long ends itself; the fleet gets smaller; "
         "0: never.",
     )
     drain_seconds: float | None = Field(
