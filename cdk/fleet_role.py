@@ -44,10 +44,10 @@ _OBJECTS = "objects under a prefix come and go"
 class AgentRole(Construct):
     """The role of a pool's instances, and its instance profile.
 
-    They work on jobs and files, and on their own membership in their own group. They send messages to their own
-    pool's queues only (a retry is a fresh message, and what nobody can read becomes a dead letter). They cannot
-    launch machines or delete what is published; of the job table they delete agents' reports only. An idle one
-    may end itself, and so any machine of its own group: the action knows no smaller resource.
+    They work on jobs and files, and on their own membership in their own group. They send messages to their
+    own pool's queues only (a retry is a fresh message, and what nobody can read becomes a dead letter). They
+    cannot launch machines or delete what is published; of the job table they delete agents' reports only. An
+    idle one may end itself, and so any machine of its own group: the action knows no smaller resource.
     """
 
     def __init__(
