@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
 from scanfleet.agent.budgets import Budgets
@@ -16,15 +15,14 @@ from scanfleet.agent.evidence import EvidenceSaver
 from scanfleet.agent.output import ProgramLog
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import Watchdog
-from scanfleet.clients import build_clients
 from scanfleet.contract import MANIFEST_NAME, Pool, Priority
 from scanfleet.evidence import Evidence, evidence_uri
 from scanfleet.jobs import FailureClass, JobState
 from scanfleet.leases import Lease
 from scanfleet.queue import Backlog
 from scanfleet.s3_uri import S3Uri
-from tests.support.cloud import create_job_table
-from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
+from tests.support.fleet import ARTIFACTS, DATA, TABLE
+from tests.support.moto_fleet import moto_fleet, moto_server
 from tests.support.scripted_program import ScriptedProcessor
 
 COMPLETED, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
@@ -32,44 +30,14 @@ COMPLETED, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CAN
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture
 def fleet(endpoint, monkeypatch, tmp_path):
-    account = f"{time.monotonic_ns() % 10**12:012d}"  # each test in an account of its own
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
-    clients = build_clients()
-    create_job_table(clients.dynamodb, TABLE)
-    for bucket in (DATA, ARTIFACTS):
-        clients.s3.create_bucket(Bucket=bucket)
-    urls = {
-        Pool.LINUX_CPU: {
-            priority: clients.sqs.create_queue(QueueName=f"{priority}-{account}")["QueueUrl"]
-            for priority in Priority
-        }
-    }
-    yield TestFleet(clients, urls, tmp_path)
-    clients.dynamodb.delete_table(TableName=TABLE)
-    for url in urls[Pool.LINUX_CPU].values():
-        clients.sqs.delete_queue(QueueUrl=url)
-    for bucket in (DATA, ARTIFACTS):
-        for found in clients.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-            clients.s3.delete_object(Bucket=bucket, Key=found["Key"])
-        clients.s3.delete_bucket(Bucket=bucket)
-    for client in (clients.dynamodb, clients.sqs, clients.s3):
-        client.close()
+    with moto_fleet(endpoint, tmp_path, monkeypatch) as fleet:
+        yield fleet
 
 
 def test_a_job_runs_from_the_source_folder_to_the_published_result(fleet):

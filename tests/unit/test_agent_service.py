@@ -16,7 +16,6 @@ from pathlib import Path
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
 from scanfleet.agent import log_files as log_files_module
@@ -40,6 +39,7 @@ from scanfleet.telemetry import configure_logging
 from tests.support.cloud import create_job_table
 from tests.support.instance_metadata import FakeMetadata, fake_metadata
 from tests.support.lifecycle_hooks import LifecycleActions, create_group
+from tests.support.moto_fleet import moto_server
 from tests.support.service_manager import Refused, ServiceManager
 
 FAST = timedelta(seconds=0.01)
@@ -213,11 +213,8 @@ def test_a_service_without_its_settings_says_so_in_the_log_file_and_to_windows(t
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture

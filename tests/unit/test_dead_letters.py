@@ -7,13 +7,11 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from scanfleet import contract
 from scanfleet.agent.burial import put_away
 from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.settling import Settlement
-from scanfleet.clients import build_clients
 from scanfleet.contract import Pool, Priority
 from scanfleet.dead_letters import Burial, Cause
 from scanfleet.errors import ConfigurationError, JobFailure, Unavailable
@@ -27,8 +25,7 @@ from scanfleet.jobs import (
 from scanfleet.leases import Lease, NothingToDo
 from scanfleet.messages import body_for
 from scanfleet.queue import Backlog
-from tests.support.cloud import create_job_table
-from tests.support.fleet import ARTIFACTS, DATA, TABLE, TestFleet
+from tests.support.moto_fleet import moto_fleet, moto_server
 
 POOL = Pool.LINUX_CPU
 VISIBLE_AGAIN = timedelta(minutes=10)
@@ -36,38 +33,14 @@ VISIBLE_AGAIN = timedelta(minutes=10)
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture
 def fleet(endpoint, monkeypatch, tmp_path):
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
-    clients = build_clients()
-    create_job_table(clients.dynamodb, TABLE)
-    for bucket in (DATA, ARTIFACTS):
-        clients.s3.create_bucket(Bucket=bucket)
-    name = new_job_id()
-    urls = {
-        POOL: {
-            priority: clients.sqs.create_queue(QueueName=f"{priority}-{name}")["QueueUrl"]
-            for priority in Priority
-        }
-    }
-    yield TestFleet(clients, urls, tmp_path)
-    clients.dynamodb.delete_table(TableName=TABLE)
-    for client in (clients.dynamodb, clients.sqs, clients.s3):
-        client.close()
+    with moto_fleet(endpoint, tmp_path, monkeypatch) as fleet:
+        yield fleet
 
 
 def send(fleet, body, priority=Priority.NORMAL):

@@ -4,7 +4,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from scanfleet.clients import build_clients
 from scanfleet.contract import HEARTBEAT_INTERVAL, LEASE_DURATION, Pool
@@ -13,17 +12,15 @@ from scanfleet.jobs import Job, new_job_id
 from scanfleet.leases import HeldElsewhere, Lease, Leases
 from scanfleet.store import JobStore
 from tests.support.cloud import create_job_table
+from tests.support.moto_fleet import moto_server
 
 HOUR = 3600.0
 
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture
