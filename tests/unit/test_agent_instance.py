@@ -37,9 +37,13 @@ def imds():
 def clock():
     class Clock:
         now = 1_800_000_000.0
+        wall_ahead = 0.0
 
         def __call__(self):
             return self.now
+
+        def wall(self):
+            return self.now + self.wall_ahead
 
         def pass_by(self, time: timedelta):
             self.now += time.total_seconds()
@@ -204,7 +208,7 @@ def group(instance_id):
 @pytest.fixture
 def membership(group, imds, worker, clock):
     imds.want("InService")
-    return Membership(group.member, InstanceMetadata(imds.url), worker, clock=clock)
+    return Membership(group.member, InstanceMetadata(imds.url), worker, clock=clock, wall=clock.wall)
 
 
 def test_a_machine_that_comes_from_the_warm_pool_without_a_boot_says_that_it_is_ready(
@@ -274,6 +278,26 @@ def test_an_agent_that_never_gets_ready_has_its_instance_replaced_and_says_why(
     assert group.instance()["HealthStatus"] == "Unhealthy"
     (record,) = [r for r in caplog.records if getattr(r, "action", "") == "instance_unhealthy"]
     assert "the queue does not answer" in record.reason
+
+
+@pytest.mark.parametrize("hours", [8, -8])
+def test_a_wall_clock_that_is_set_right_after_the_boot_changes_no_wait(
+    membership, group, worker, clock, hours
+):
+    worker.trouble = "the machine is being checked"
+    membership.look()
+    clock.wall_ahead = 3600.0 * hours
+    membership.look()
+    assert group.instance()["HealthStatus"] == "Healthy"
+
+    worker.trouble = None
+    worker.run(1)
+    membership.look()
+    assert group.is_protected is True
+    worker.run(0)
+    clock.pass_by(RULES.idle)
+    membership.look()
+    assert group.is_protected is False
 
 
 def test_trouble_after_a_good_start_is_left_to_the_health_check(membership, group, worker, clock):
@@ -365,7 +389,8 @@ def test_an_agent_that_stops_for_another_reason_completes_no_hook(membership, gr
 def test_a_spot_notice_drains_within_the_time_that_is_left(
     membership, imds, worker, clock, seconds_left, grace
 ):
-    at = datetime.fromtimestamp(clock.now + seconds_left, tz=UTC)
+    clock.wall_ahead = 5000.0
+    at = datetime.fromtimestamp(clock.wall() + seconds_left, tz=UTC)
     imds.take_back(at.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     membership.look()
@@ -469,7 +494,9 @@ def idle_machine(group, imds, worker, clock):
     """A membership that ends its instance when it is idle, after it has been so for long."""
     imds.want("InService")
     rules = MembershipRules(end_idle=IDLE)
-    found = Membership(group.member, InstanceMetadata(imds.url), worker, rules=rules, clock=clock)
+    found = Membership(
+        group.member, InstanceMetadata(imds.url), worker, rules=rules, clock=clock, wall=clock.wall
+    )
     found.look()
     clock.pass_by(IDLE)
     found.look()

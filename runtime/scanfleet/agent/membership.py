@@ -65,7 +65,11 @@ class MembershipRules:
 
 
 class Membership:
-    """Watches and tells from a thread of its own between `start` and `stop`; `look` is one round."""
+    """Watches and tells from a thread of its own between `start` and `stop`; `look` is one round.
+
+    clock: seconds, of a clock that nobody sets: Windows corrects the wall clock by hours after some boots.
+    wall: epoch seconds, for what EC2 announces.
+    """
 
     def __init__(
         self,
@@ -74,13 +78,15 @@ class Membership:
         worker: Drainable,
         *,
         rules: MembershipRules | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._member = member
         self._metadata = metadata
         self._worker = worker
         self._rules = rules or MembershipRules()
         self._clock = clock
+        self._wall = wall
         self._target: str | None = None
         self._is_awaited = False
         self._was_ready = False
@@ -88,7 +94,7 @@ class Membership:
         self._notice: SpotNotice | None = None
         self._is_leaving = False
         self._advised_at: float | None = None
-        self._is_holding_back = False
+        self._hold_back_until: float | None = None
         self._idle_end = IdleEnd(member, worker, after=self._rules.end_idle, clock=clock)
         self._is_protected: bool | None = None
         self._busy_at = float("-inf")
@@ -164,7 +170,7 @@ class Membership:
             notice = self._metadata.spot_notice()
         if notice is not None and notice != self._notice:
             self._notice = notice
-            left = timedelta(seconds=max(0.0, notice.at - self._clock())) - self._rules.hand_back
+            left = timedelta(seconds=max(0.0, notice.at - self._wall())) - self._rules.hand_back
             log.warning("EC2 takes the instance back", extra={"action": "spot_notice", "at": notice.at})
             self._begin_to_leave(max(timedelta(), min(left, self._rules.drain)), f"spot {notice.action}")
 
@@ -177,10 +183,10 @@ class Membership:
             self._advised_at = advised_at
             log.warning("EC2 advises to replace the instance", extra={"action": "rebalance_advised"})
             self._worker.suspend("rebalance", "EC2 may take the instance back soon", is_healthy=True)
-            self._is_holding_back = True
-        patience_ends = (self._advised_at or 0.0) + self._rules.rebalance.total_seconds()
-        if self._is_holding_back and self._clock() >= patience_ends:
-            self._is_holding_back = False
+            since = max(0.0, self._wall() - advised_at)
+            self._hold_back_until = self._clock() + self._rules.rebalance.total_seconds() - since
+        if self._hold_back_until is not None and self._clock() >= self._hold_back_until:
+            self._hold_back_until = None
             self._worker.suspend("rebalance", None)
 
     @property
