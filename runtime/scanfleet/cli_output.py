@@ -184,6 +184,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
 
 def _job_row(job: "JobInfo") -> tuple[Text, ...]:
     note = "" if job.status == "completed" else _failure(job) or job.why_waiting or ""
+    note = f"quarantined; {note}" if job.quarantined else note
     texts = (job.stage or "", job.processor, job.owner, _moment(job.timestamps.created), note)
     head = (Text(job.job_id), _status(job), Text(f"{job.progress_percent:.0f}"))
     return (*head, *(Text(printable(text)) for text in texts))

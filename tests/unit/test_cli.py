@@ -147,7 +147,9 @@ def test_status_says_what_to_do_about_a_quarantined_job(cli: Cli, service: Stand
     job_id = submitted(cli)
 
     shown = " ".join(cli("status", job_id).stdout.split())
+    listed = cli("jobs", "--status", "all").stdout
 
+    assert "quarantined; crash: it fell" in listed
     assert f"attempt 1 on i-1: hang: it stood still (scanfleet evidence {job_id} --attempt 1)" in shown
     assert "attempt 2 on i-2: crash: it fell" in shown
     assert "quarantined since 2026-01-02" in shown
