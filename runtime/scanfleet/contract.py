@@ -256,8 +256,11 @@ AGENT_SERVICE = "scanfleet-agent"
 # --- S3 layout ---------------------------------------------------------------------------------------------
 
 STAGING_PREFIX = "staging/"
-"""Artifacts bucket: staging/<job id>/<attempt>/<file>; a lifecycle rule removes leftovers."""
-STAGING_KEPT = timedelta(days=7)
+"""Artifacts bucket: staging/<job id>/<attempt>/<file>; the sweeper removes leftovers, and a
+lifecycle rule what it cannot know."""
+STAGING_KEPT = FINISHED_JOBS_KEPT
+"""A job that failed while its results were published can be retried, and they published, as long as it is
+known."""
 LOGS_PREFIX = "logs/"
 """Artifacts bucket: logs/<job id>/<attempt>/<segment>.log: what the program printed, in order."""
 LOGS_KEPT = timedelta(days=90)

@@ -486,14 +486,14 @@ def test_the_probe_lies_under_the_prefix_that_the_role_may_write(account):
     assert keys == [f"{STAGING_PREFIX}self-check/i-0abc"]
 
 
-@pytest.mark.parametrize(("seconds", "word"), [(120, "behind"), (-3600, "ahead of")])
+@pytest.mark.parametrize(("seconds", "word"), [(20, "behind"), (120, "behind"), (-3600, "ahead of")])
 def test_a_wrong_clock_is_told(account, seconds, word):
     account.ahead = timedelta(seconds=seconds)
 
     assert f"s {word} AWS's" in reason_of(account.checks()["clock"]).reason
 
 
-@pytest.mark.parametrize("seconds", [0, 45, -45])
+@pytest.mark.parametrize("seconds", [0, 12, -12])
 def test_a_clock_that_is_a_little_off_is_no_problem(account, seconds):
     account.ahead = timedelta(seconds=seconds)
 

@@ -18,7 +18,7 @@ from scanfleet.agent.eyes import Blind, Eyes, StillLooking
 from scanfleet.agent.gpu import Gpus, open_gpus
 from scanfleet.agent.self_check import Check, CheckFailed
 from scanfleet.agent.workspace import Scratch
-from scanfleet.contract import STAGING_PREFIX, Pool
+from scanfleet.contract import AGENT_SILENT_AFTER, STAGING_PREFIX, Pool
 from scanfleet.errors import ConfigurationError, ScanfleetError
 from scanfleet.objects import ObjectStore, explained
 from scanfleet.processors.base import Processor
@@ -30,9 +30,9 @@ from scanfleet.store_items import job_key
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-MAX_SKEW_SECONDS = 60.0
-"""AWS refuses signatures that are five minutes off; leases and logs suffer before. Source: IAM user guide,
-"Create a signed AWS API request"."""
+MAX_SKEW_SECONDS = AGENT_SILENT_AFTER.total_seconds() / 2
+"""A machine further behind would look silent to scaling although it reports. AWS refuses signatures that are
+five minutes off. Source: IAM user guide, "Create a signed AWS API request"."""
 OFTEN = timedelta(seconds=15)
 SELDOM = timedelta(minutes=1)
 GPU_PATIENCE = timedelta(seconds=10)
