@@ -62,6 +62,7 @@ class Campaign:
         self._numbers: dict[str, int] = {}
         self._early: dict[str, list[StateWrite]] = defaultdict(list)
         self._active: set[int] = set()
+        self._ended = threading.Event()
         self._inputs: dict[str, str] = {}
         self.problems = Problems()
         self.journal = Journal()
@@ -141,12 +142,17 @@ class Campaign:
                 if planned is None:
                     return
                 self._await_room()
+                if self._ended.is_set():
+                    return
                 self._begin(planned)
 
         with ThreadPoolExecutor(SUBMITTERS, thread_name_prefix="submit") as pool:
             feeders = [pool.submit(feed) for _ in range(SUBMITTERS)]
-            while not all(feeder.done() for feeder in feeders):
-                self._tick()
+            try:
+                while not all(feeder.done() for feeder in feeders):
+                    self._tick()
+            finally:
+                self._ended.set()  # agents that do not run must not leave the feeders waiting for room
             for feeder in feeders:
                 feeder.result()
         self._await_rest()
@@ -165,8 +171,8 @@ class Campaign:
             self._tick()
 
     def _await_room(self) -> None:
-        while len(self._active) >= IN_FLIGHT:
-            time.sleep(TICK_SECONDS)
+        while len(self._active) >= IN_FLIGHT and not self._ended.wait(TICK_SECONDS):
+            continue
 
     def _begin(self, planned: PlannedJob) -> None:
         for number, size in enumerate(planned.inputs):
