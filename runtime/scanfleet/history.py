@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from scanfleet import contract
@@ -30,6 +31,7 @@ RUNS_KEPT = 50
 """Of a processor and size bucket."""
 RUN = "run"
 """Attributes that hold runs begin with this."""
+REREAD = timedelta(minutes=5)
 BUCKET_SPAN = 2.0
 """Inputs of a bucket are at most so many times as large as those of the one below."""
 
@@ -47,14 +49,25 @@ class PastRun:
 
 
 class RunHistory:
-    """Reads and writes past runs in the job table. A failure of it is logged and hurts no job."""
+    """Reads and writes past runs in the job table. A failure of it is logged and hurts no job.
+
+    reread: what was read counts for this long. Runs change what they teach slowly, and jobs may be short.
+    clock: epoch seconds.
+    """
 
     def __init__(
-        self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        reread: timedelta = REREAD,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._table = table
+        self._reread_seconds = reread.total_seconds()
         self._clock = clock
+        self._read: dict[tuple[str, int], tuple[float, tuple[PastRun, ...]]] = {}
 
     def add(self, processor: str, *, input_bytes: int, job_id: str, run: PastRun) -> None:
         """Keep a run."""
@@ -80,6 +93,9 @@ class RunHistory:
         these had been larger.
         """
         own = bucket_of(input_bytes)
+        read_at, runs = self._read.get((processor, own), (-math.inf, ()))
+        if abs(self._clock() - read_at) < self._reread_seconds:
+            return runs
         try:
             with answering("read run history"):
                 found = self._runs(processor, own)
@@ -91,6 +107,7 @@ class RunHistory:
             facts = {"action": "history_not_read", "processor": processor}
             log.warning("past runs not read: %r", error, extra=facts)
             return ()
+        self._read[processor, own] = self._clock(), tuple(found)
         return tuple(found)
 
     def _runs(self, processor: str, bucket: int) -> list[PastRun]:

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from scanfleet import sample
 from scanfleet.client import Scanfleet
 from scanfleet.contract import Component, function_name
-from scanfleet.jobs import JobState
+from scanfleet.jobs import JobState, new_job_id
 from tests.support.deployed_api import ROOT_USER, EmulatedAccount, Signature, emulated_account
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
@@ -83,7 +83,7 @@ def submit(client: httpx.Client, made) -> str:
         signed["url"], content=scan.read_bytes(), headers=signed.get("headers"), trust_env=False
     )
     upload.raise_for_status()
-    body = {"source": f"{folder}scans/", "target": f"{folder}result/", "processor": "reference"}
+    body = {"source": f"{folder}scans/", "target": f"{folder}{new_job_id()}/", "processor": "reference"}
     answer = client.post("/jobs", json=body)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["job_id"])

@@ -1,6 +1,7 @@
 """Past runs in the job table: kept, capped, read; and no failure of it is anybody else's."""
 
 import threading
+from datetime import timedelta
 
 import boto3
 import pytest
@@ -27,7 +28,7 @@ def client(monkeypatch):
 
 @pytest.fixture
 def history(client):
-    return RunHistory(client, "jobs", clock=lambda: 1000.0)
+    return RunHistory(client, "jobs", reread=timedelta(), clock=lambda: 1000.0)
 
 
 def add(history: RunHistory, count: int, *, input_bytes: int = GB, run: PastRun = RUN) -> None:
@@ -71,6 +72,17 @@ def test_with_many_runs_of_its_own_a_size_needs_no_others(history):
     add(history, 5, input_bytes=2 * GB, run=PastRun(700.0))
 
     assert {run.seconds for run in history.like("medit", input_bytes=GB)} == {400.0}
+
+
+def test_what_was_read_is_read_again_after_a_while(client):
+    now = [1000.0]
+    history = RunHistory(client, "jobs", reread=timedelta(minutes=5), clock=lambda: now[0])
+
+    assert history.like("medit", input_bytes=GB) == ()
+    add(history, 1)
+    assert history.like("medit", input_bytes=GB) == ()
+    now[0] += 301
+    assert history.like("medit", input_bytes=GB) == (RUN,)
 
 
 def test_an_item_never_holds_more_than_its_places(history, client):

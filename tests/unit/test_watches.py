@@ -40,7 +40,7 @@ def dynamodb(monkeypatch):
 
 @pytest.fixture
 def history(dynamodb):
-    return RunHistory(dynamodb, "jobs")
+    return RunHistory(dynamodb, "jobs", reread=timedelta())
 
 
 @pytest.fixture

@@ -247,7 +247,11 @@ class Worker:
         """Wait for a free slot and the end of a hold; False when the agent is stopping."""
         with self._changed:
             self._is_resting = True
-            self._changed.wait_for(lambda: self._stopping.is_set() or self._has_room())
+            while not self._stopping.is_set():
+                back = self._deliveries.seconds_to_step_back
+                if back <= 0 and self._has_room():
+                    break
+                self._changed.wait(back if back > 0 else None)
             self._is_resting = False
         return not self._stopping.is_set()
 
