@@ -340,10 +340,13 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(service: Standin) -> None:
 
     process = start(service, "submit", SOURCE, TARGET, "--wait")
     assert process.stderr is not None
-    while "processing" not in (line := process.stderr.readline()):
-        assert line, "it ended before the job ran"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    try:
+        while "processing" not in (line := process.stderr.readline()):
+            assert line, "it ended before the job ran"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()  # nothing, when it has ended
 
     (job,) = service.jobs.values()
     assert (process.returncode, out) == (ExitCode.INTERRUPTED, "")
