@@ -1,9 +1,11 @@
 """Where a job that has failed before should run, and what an agent knows of the others."""
 
+from datetime import timedelta
+
 import pytest
 
 from scanfleet.agent.breaker import Peers
-from scanfleet.agent.placement import Neighbours, Place, place
+from scanfleet.agent.placement import MOST_STEPS_BACK, Neighbours, Place, StepBack, place
 from scanfleet.agent_reports import AgentReport
 from scanfleet.contract import OTHER_MACHINE_WAIT, Pool
 from scanfleet.errors import Unavailable
@@ -150,3 +152,30 @@ def test_when_nobody_can_say_others_are_taken_to_serve():
     directory.is_down = True
 
     assert found.serve()
+
+
+# --- Stepping back -----------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_leaves_a_job_to_others_asks_for_nothing_for_a_while():
+    now = [100.0]
+    step_back = StepBack(timedelta(seconds=3), clock=lambda: now[0])
+    before = step_back.seconds_left
+
+    step_back.begin("A")
+    at_once = step_back.seconds_left
+    now[0] += 3
+
+    assert (before, at_once, step_back.seconds_left) == (0, 3, 0)
+
+
+def test_a_job_that_nobody_takes_does_not_keep_the_others_waiting():
+    now = [100.0]
+    step_back = StepBack(timedelta(seconds=3), clock=lambda: now[0])
+    waits = []
+    for job_id in [*["A"] * (MOST_STEPS_BACK + 2), "B"]:
+        step_back.begin(job_id)
+        waits.append(step_back.seconds_left)
+        now[0] += 10
+
+    assert waits == [*[3] * MOST_STEPS_BACK, 0, 0, 3]

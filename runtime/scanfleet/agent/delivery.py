@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from scanfleet.agent.attempt import Attempt, Tools
 from scanfleet.agent.burial import bury, put_away
-from scanfleet.agent.placement import Neighbours, Place, place
+from scanfleet.agent.placement import Neighbours, Place, StepBack, place
 from scanfleet.agent.settling import OnEnd
 from scanfleet.agent.slots import Slots
 from scanfleet.agent.stopping import StopRequest
@@ -33,11 +33,6 @@ log = logging.getLogger(__name__)
 
 LOOK_ELSEWHERE_AFTER = timedelta(seconds=2)
 """How long a job that is left to others is hidden from everybody."""
-STEP_BACK = LOOK_ELSEWHERE_AFTER + timedelta(seconds=1)
-"""How long this agent asks for nothing then: a queue chooses by chance among those who ask, and others may
-ask for a while in vain beside the one that must not have the job."""
-MOST_STEPS_BACK = 3
-"""For one job in a row. Afterwards nobody else is free, and other jobs must not wait for this one."""
 ALONE_WAIT = timedelta(minutes=20)
 """A job that wants to be alone waits for the others' ends this long, and then starts beside who is left."""
 
@@ -66,14 +61,7 @@ class Deliveries:
         self._on_end = on_end
         self._on_start = on_start
         self._clock = clock
-        self._back_at = float("-inf")
-        self._left_job = ""
-        self._steps_back = 0
-
-    @property
-    def seconds_to_step_back(self) -> float:
-        """Return how long no message should be asked for; 0 or less: ask."""
-        return self._back_at - time.monotonic()
+        self.step_back = StepBack(LOOK_ELSEWHERE_AFTER + timedelta(seconds=1))
 
     def handle(self, message: Message, stop: StopRequest) -> None:
         """Do what is due with the message, in the slot that `stop` has taken."""
@@ -116,17 +104,11 @@ class Deliveries:
         where = place(job, agent_id=self._agent_id, now=self._clock(), others_serve=self._neighbours.serve)
         if where is Place.ELSEWHERE:
             log.info("job is left to other machines", extra=_facts("job_left_to_others", job))
-            self._step_back(job_id)
+            self.step_back.begin(job_id)
             self._replace(message, job, LOOK_ELSEWHERE_AFTER)
         elif where is Place.ALONE:
             return self._await_alone(job, message, stop)
         return where is Place.HERE
-
-    def _step_back(self, job_id: str) -> None:
-        self._steps_back = self._steps_back + 1 if job_id == self._left_job else 1
-        self._left_job = job_id
-        if self._steps_back <= MOST_STEPS_BACK:
-            self._back_at = time.monotonic() + STEP_BACK.total_seconds()
 
     def _await_alone(self, job: Job, message: Message, stop: StopRequest) -> bool:
         if not self._slots.want_alone(stop):

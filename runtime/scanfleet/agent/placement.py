@@ -7,6 +7,7 @@ is always idle because it fails so fast, would use up a job's retries alone.
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 
 from scanfleet.agent.breaker import Peers
@@ -18,6 +19,8 @@ from scanfleet.jobs import FailureClass, Job, JobState, last_telling_failure, ma
 log = logging.getLogger(__name__)
 
 REPORTS_REMEMBERED_SECONDS = 3.0
+MOST_STEPS_BACK = 3
+"""For one job. Afterwards nobody else is free, and other jobs must not wait for this one."""
 
 
 class Place(StrEnum):
@@ -39,6 +42,33 @@ def place(job: Job, *, agent_id: str, now: float, others_serve: Callable[[], boo
     last = last_telling_failure(job)
     is_large = last is not None and last.failure_class is FailureClass.OUT_OF_MEMORY
     return Place.ALONE if is_large else Place.HERE
+
+
+class StepBack:
+    """How long an agent asks for no message after it has left a job to others. clock: seconds.
+
+    A queue chooses by chance among those who ask, and others may ask for a while in vain beside the one that
+    must not have the job.
+    """
+
+    def __init__(self, pause: timedelta, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pause_seconds = pause.total_seconds()
+        self._clock = clock
+        self._until = float("-inf")
+        self._job_id = ""
+        self._times = 0
+
+    def begin(self, job_id: str) -> None:
+        """Step back for a job, MOST_STEPS_BACK times in a row at most."""
+        self._times = self._times + 1 if job_id == self._job_id else 1
+        self._job_id = job_id
+        if self._times <= MOST_STEPS_BACK:
+            self._until = self._clock() + self._pause_seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """Return how long not to ask; 0: ask."""
+        return max(0.0, self._until - self._clock())
 
 
 class Neighbours:

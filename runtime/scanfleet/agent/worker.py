@@ -248,7 +248,7 @@ class Worker:
         with self._changed:
             self._is_resting = True
             while not self._stopping.is_set():
-                back = self._deliveries.seconds_to_step_back
+                back = self._deliveries.step_back.seconds_left
                 if back <= 0 and self._has_room():
                     break
                 self._changed.wait(back if back > 0 else None)
