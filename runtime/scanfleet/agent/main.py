@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
+from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker, BreakerRules
 from scanfleet.agent.build import build_pulse, build_releases, build_self_check, build_tools
 from scanfleet.agent.fleet_member import FleetMember
@@ -24,6 +25,7 @@ from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch, ScratchUnusable
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import (
+    Clients,
     build_autoscaling_client,
     build_clients,
     build_heartbeat_clients,
@@ -131,23 +133,9 @@ def serve(
         stack.callback(scratch.release)
         claim(scratch)
         name = agent_id(settings, place)
-        worker = Worker(
-            build_tools(
-                settings, clients, build_pulse(settings, build_heartbeat_clients()), scratch, processors
-            ),
-            directory=AgentDirectory(clients.dynamodb, settings.job_table),
-            agent_id=name,
-            pool=settings.pool,
-            slots=settings.slots,
-            receive_wait=timedelta(seconds=settings.receive_wait_seconds),
-            machine=place.facts if place else None,
-            release=releases.version if releases else str,
-            breaker=Breaker(
-                name,
-                is_in_fleet=place is not None,
-                rules=BreakerRules(failures=settings.breaker_failures),
-            ),
-        )
+        pulse = build_pulse(settings, build_heartbeat_clients())
+        tools = build_tools(settings, clients, pulse, scratch, processors)
+        worker = new_worker(settings, clients, tools, agent_id=name, place=place, releases=releases)
         self_check = build_self_check(
             settings,
             clients,
@@ -178,6 +166,30 @@ def serve(
         with removing_stale_workspaces(scratch, settings.pool), membership(settings, place, worker):
             worker.run()
     log.info("agent stopped", extra={"action": "agent_stopped"})
+
+
+def new_worker(
+    settings: AgentSettings,
+    clients: Clients,
+    tools: Tools,
+    *,
+    agent_id: str,
+    place: Place | None,
+    releases: ReleaseKeeper | None,
+) -> Worker:
+    """Return the agent's loop; nothing is started."""
+    breaker_rules = BreakerRules(failures=settings.breaker_failures)
+    return Worker(
+        tools,
+        directory=AgentDirectory(clients.dynamodb, settings.job_table),
+        agent_id=agent_id,
+        pool=settings.pool,
+        slots=settings.slots,
+        receive_wait=timedelta(seconds=settings.receive_wait_seconds),
+        machine=place.facts if place else None,
+        release=releases.version if releases else str,
+        breaker=Breaker(agent_id, is_in_fleet=place is not None, rules=breaker_rules),
+    )
 
 
 def claim(scratch: Scratch) -> None:
