@@ -10,13 +10,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.harness import Row
+from benchmarks.noop_agent import NoOp
 from scanfleet.agent.main import serve
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.clients import build_clients
@@ -24,7 +24,7 @@ from scanfleet.contract import Component, Pool, Priority
 from scanfleet.jobs import Job, JobState, new_job_id
 from scanfleet.local.deploy import start_cloud
 from scanfleet.local.processes import Child, Processes
-from scanfleet.processors.base import AttemptFolders, Invocation, Processor
+from scanfleet.processors.base import AttemptFolders, Invocation
 from scanfleet.queue import JobQueues
 from scanfleet.s3_uri import S3Uri
 from scanfleet.settings import AgentSettings, load
@@ -44,23 +44,10 @@ pathlib.Path(sys.argv[2], "done.txt").write_text("done")
 """
 
 
-class Waiting(Processor):
+class Waiting(NoOp):
     """Waits for the file that the setting `until` names."""
 
     name = "waiting"
-    pool = Pool.LINUX_CPU
-    input_kinds = "anything"
-
-    def validate_settings(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Take everything."""
-        return dict(raw)
-
-    def accepts(self, key: str) -> bool:
-        """Take everything."""
-        return True
-
-    def check_ready(self) -> None:
-        """Need nothing."""
 
     def prepare(self, job: Job, folders: AttemptFolders) -> Invocation:
         """Return the command line."""

@@ -1,8 +1,25 @@
 """The cloud's resources for tests, made from the contract on any endpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import boto3
+import pytest
+from moto import mock_aws
+
 from scanfleet.contract import INDEX_PARTITION_KEYS, TableKey
+
+
+@contextmanager
+def moto_job_table(patch: pytest.MonkeyPatch, name: str = "jobs") -> Iterator[Any]:
+    """Give a client of an emulated DynamoDB that has the job table, within this process."""
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="us-east-1")
+        create_job_table(client, name)
+        yield client
 
 
 def create_job_table(client: Any, name: str) -> None:

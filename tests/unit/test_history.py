@@ -3,14 +3,12 @@
 import threading
 from datetime import timedelta
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from scanfleet import contract
 from scanfleet.history import RUNS_KEPT, PastRun, RunHistory, bucket_of, high_quantile, history_key, slot_of
 from scanfleet.jobs import new_job_id
-from tests.support.cloud import create_job_table
+from tests.support.cloud import moto_job_table
 
 GB = 1024**3
 RUN = PastRun(400.0, {"align": 100.0, "merge": 300.0})
@@ -18,11 +16,7 @@ RUN = PastRun(400.0, {"align": 100.0, "merge": 300.0})
 
 @pytest.fixture
 def client(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name="us-east-1")
-        create_job_table(client, "jobs")
+    with moto_job_table(monkeypatch) as client:
         yield client
 
 

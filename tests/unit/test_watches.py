@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from scanfleet.agent.attempt import Run
 from scanfleet.agent.budgets import ENOUGH_RUNS, StageBudget
@@ -18,7 +17,7 @@ from scanfleet.history import PastRun, RunHistory
 from scanfleet.jobs import Failure, FailureClass, Job, new_job_id
 from scanfleet.objects import ObjectStore
 from scanfleet.settings import AgentSettings, load
-from tests.support.cloud import create_job_table
+from tests.support.cloud import moto_job_table
 from tests.support.scripted_program import ScriptedProcessor
 
 GB = 1024**3
@@ -30,11 +29,7 @@ def seconds(number: float) -> timedelta:
 
 @pytest.fixture
 def dynamodb(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name="us-east-1")
-        create_job_table(client, "jobs")
+    with moto_job_table(monkeypatch) as client:
         yield client
 
 
