@@ -1,5 +1,6 @@
 """Builds that are broken on purpose, to prove that the campaign would notice. They exist here alone."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,13 @@ def manifest_first() -> None:
     publication.Publication.publish = publish  # type: ignore[method-assign]
 
 
+def no_start() -> None:
+    """End the agent before it does anything."""
+    sys.exit("agents of this build do not start")
+
+
 SWITCHES: dict[str, Callable[[], None]] = {
+    "start": no_start,
     "fencing": no_fencing,
     "tree-kill": no_tree_kill,
     "publish-order": manifest_first,

@@ -66,6 +66,26 @@ def test_a_build_that_is_broken_on_purpose_fails_for_its_reason(tmp_path, switch
     assert any(word in reason for word in words for reason in reasons)
 
 
+def test_a_campaign_whose_agents_do_not_run_ends_and_says_so(tmp_path):
+    report = tmp_path / "report.json"
+    # More jobs than run at once, so that some wait for room.
+    arguments = ("--jobs", "40", "--agents", "3", "--broken", "start", "--report", str(report))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "agents do not run" in done.stderr
+    assert not report.exists()
+
+
 def test_the_same_seed_makes_the_same_plan_and_another_one_another():
     assert make_plan(jobs=50, seed=3).digest == make_plan(jobs=50, seed=3).digest
     assert make_plan(jobs=50, seed=3).digest != make_plan(jobs=50, seed=4).digest
