@@ -141,6 +141,25 @@ def test_a_job_that_waits_to_be_alone_is_given_back_when_the_agent_drains(fleet)
         fleet.await_state(first, COMPLETED)
 
 
+def test_a_drain_right_before_a_job_waits_to_be_alone_gives_it_back_too(fleet, monkeypatch):
+    go = fleet.folder / "go"
+    with fleet.agent(slots=2) as worker:
+        first = fleet.submit(settings={"hold": str(go)})
+        fleet.await_job(first, lambda found: found.stage == "work")
+        want_alone = worker._slots.want_alone
+
+        def drained_first(stop):
+            worker.drain(timedelta(minutes=5))
+            return want_alone(stop)
+
+        monkeypatch.setattr(worker._slots, "want_alone", drained_first)
+        big = out_of_memory(fleet)
+        await_so(lambda: fleet.queues.backlog(Pool.LINUX_CPU) == Backlog(waiting=1, in_flight=1))
+        assert fleet.store.get(big.job_id).attempt == 1
+        go.write_text("")
+        fleet.await_state(first, COMPLETED)
+
+
 # --- The breaker -------------------------------------------------------------------------------------------
 
 

@@ -112,6 +112,9 @@ class Deliveries:
 
     def _await_alone(self, job: Job, message: Message, stop: StopRequest) -> bool:
         if not self._slots.want_alone(stop):
+            if self._slots.is_closed:
+                self.give_back(message)
+                return False
             self._replace(message, job, timedelta(seconds=self._visibility_seconds))
             return False
         log.info("job waits to be alone", extra=_facts("job_waits_to_be_alone", job))

@@ -18,6 +18,8 @@ class Slots:
         self._taken: dict[StopRequest, str] = {}
         self._threads: dict[StopRequest, threading.Thread] = {}
         self._loner: StopRequest | None = None
+        self.is_closed = False
+        """Whether the machine takes nothing new: written and read with `changed` held."""
 
     @property
     def count(self) -> int:
@@ -80,9 +82,9 @@ class Slots:
             self._changed.notify_all()
 
     def want_alone(self, stop: StopRequest) -> bool:
-        """Let nobody else in from now on. False: another message is alone or waits for it."""
+        """Let nobody else in from now on. False: another one is alone or waits for it, or none may begin."""
         with self._changed:
-            if self._loner not in (None, stop):
+            if self.is_closed or self._loner not in (None, stop):
                 return False
             self._loner = stop
             return True

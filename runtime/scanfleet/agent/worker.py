@@ -157,7 +157,8 @@ class Worker:
 
     def _take_no_more(self) -> None:
         """Tell everybody, also the job that has not begun because it waits to be alone here."""
-        if (self._stopping.is_set() or self._takes_none) and (waiting := self._slots.waiting) is not None:
+        self._slots.is_closed = self._stopping.is_set() or self._takes_none
+        if self._slots.is_closed and (waiting := self._slots.waiting) is not None:
             waiting.set(StopReason.AGENT_STOPPING)
         self._reporter.wake()
         self._changed.notify_all()
