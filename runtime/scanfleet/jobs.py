@@ -151,6 +151,66 @@ class ResultSummary(BaseModel):
     size_bytes: int
 
 
+class Machine(BaseModel):
+    """The machine that an attempt ran on. Empty: not known, as for everything of EC2 outside of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    instance_id: str = ""
+    instance_type: str = ""
+    ami_id: str = ""
+    region: str = ""
+    driver: str = Field(default="", description="Version of the GPU's driver.")
+    slots: int = 1
+    booted_at: float | None = Field(default=None, description="When EC2 launched the instance.")
+
+
+class Usage(BaseModel):
+    """What a program's whole process tree used, from its start to `seconds` later.
+
+    Percentages of CPU are of one core, so four busy cores are 400. None: this machine does not tell.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float = Field(description="How long was measured.")
+    cpu_percent_mean: float | None = None
+    cpu_percent_peak: float | None = None
+    memory_bytes_mean: int | None = None
+    memory_bytes_peak: int | None = None
+    gpu_percent_mean: float | None = None
+    gpu_percent_peak: float | None = None
+    gpu_memory_bytes_peak: int | None = None
+    io_bytes: int | None = Field(default=None, description="Read and written.")
+    disk_bytes_peak: int | None = Field(default=None, description="Of the attempt's workspace.")
+
+
+class AttemptRecord(BaseModel):
+    """What one attempt was: where it ran, how long, what it used. Times are epoch seconds.
+
+    Opened in the write that takes the lease, closed in the one that gives it up: so each has its machine,
+    and one that lost its machine has no `usage`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int
+    agent_id: str
+    machine: Machine = Field(default_factory=Machine)
+    release: str | None = None
+    queued_at: float = Field(description="When the job last entered the queue before it.")
+    started_at: float
+    ended_at: float | None = None
+    outcome: str | None = Field(
+        default=None, description="completed, cancelled, or the failure class; None while it runs."
+    )
+    state_seconds: dict[str, float] = Field(default_factory=dict)
+    stage_seconds: dict[str, float] = Field(default_factory=dict)
+    bytes_downloaded: int = 0
+    bytes_published: int = 0
+    usage: Usage | None = None
+
+
 Tags = Annotated[dict[str, str], Field(max_length=20)]
 
 
@@ -194,7 +254,19 @@ class Job(BaseModel):
     durations_seconds: dict[str, float] = Field(default_factory=dict)
     """Seconds spent per state, summed over attempts."""
     stage_seconds: dict[str, float] = Field(default_factory=dict)
-    """Seconds per stage of the program, of the attempt that published."""
+    """Seconds per stage of the program: of the running attempt so far (stages that have ended), then of the
+    attempt that published."""
+    stage_since: float | None = None
+    """When the running program entered its present stage, by the job table's clock."""
+    input_bytes: int | None = None
+    """Size of the inputs that the current or last attempt fetched; None until they are fetched."""
+    usage: Usage | None = None
+    """What the running program has used so far, some seconds old at most; of the last attempt afterwards."""
+    attempts: tuple[AttemptRecord, ...] = ()
+    """Each attempt, oldest first; the oldest are dropped when there are many."""
+    trace_id: str | None = None
+    """The trace that the job belongs to: 32 hexadecimal digits, the caller's own if it sent a `traceparent`.
+    Source: W3C Trace Context."""
     failures: tuple[Failure, ...] = ()
     """Each attempt's failure, oldest first."""
     failures_forgiven: int = 0

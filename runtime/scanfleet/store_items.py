@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 Item = Mapping[str, Any]
 Key = dict[str, "AttributeValueTypeDef"]
 
-JSON_FIELDS = ("settings", "tags", "durations_seconds", "stage_seconds", "failures", "result")
+JSON_FIELDS = (
+    "settings",
+    "tags",
+    "durations_seconds",
+    "stage_seconds",
+    "failures",
+    "result",
+    "usage",
+    "attempts",
+)
 ACTIVE = "ACTIVE"
 """Value of the active index's partition: one small partition, since finished jobs leave it."""
 
