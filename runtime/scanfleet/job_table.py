@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scanfleet import contract
+from scanfleet.attempt_records import Closing, closed, dumped, lost, moved_on, open_record
 from scanfleet.contract import TableKey
 from scanfleet.dynamo import TransactionRefused, answering, transact, write_when_free
 from scanfleet.errors import Conflict, NotFound
@@ -60,32 +61,53 @@ class JobTable:
     def _entering(self, job: Job, state: JobState, now: float) -> dict[str, Any]:
         spent = {**job.durations_seconds}
         spent[job.state] = round(spent.get(job.state, 0.0) + max(0.0, now - job.state_changed_at), 3)
-        return {TableKey.STATE: state, "state_changed_at": now, "durations_seconds": spent}
+        changes = {TableKey.STATE: state, "state_changed_at": now, "durations_seconds": spent}
+        if open_record(job) is not None:
+            changes["attempts"] = dumped(moved_on(job, now))
+        return changes
 
-    def _ending(self, job: Job, state: JobState) -> dict[str, Any]:
+    def _ending(self, job: Job, state: JobState, closing: Closing | None = None) -> dict[str, Any]:
+        """Return the end. closing: of the running attempt, if there may be one."""
         now = self._clock()
         return {
             **self._entering(job, state, now),
+            **(self._closing(job, closing) if closing else {}),
             "finished_at": now,
             "lease_expires_at": None,
             TableKey.ACTIVE: None,
             TableKey.EXPIRES_AT: int(now + contract.FINISHED_JOBS_KEPT.total_seconds()),
         }
 
-    def _failing(self, job: Job, failures: tuple[Failure, ...]) -> dict[str, Any]:
+    def _closing(self, job: Job, closing: Closing) -> dict[str, Any]:
+        """Return the end of the running attempt's record; nothing when none is open."""
+        if open_record(job) is None:
+            return {}
+        changes: dict[str, Any] = {"attempts": dumped(closed(job, closing))}
+        if closing.work is not None:
+            # The last heartbeat may have written less.
+            usage = closing.work.usage
+            changes["stage_seconds"] = dict(closing.work.stage_seconds)
+            changes["usage"] = usage and usage.model_dump(mode="json", exclude_none=True)
+        return changes
+
+    def _failing(
+        self, job: Job, failures: tuple[Failure, ...], closing: Closing | None = None
+    ) -> dict[str, Any]:
         """Return the end as failed; a job that may hurt machines is quarantined with the same write."""
-        changes = {**self._ending(job, JobState.FAILED), "failures": dump(failures)}
+        changes = {**self._ending(job, JobState.FAILED, closing), "failures": dump(failures)}
         if failures and failures[-1].failure_class in QUARANTINED_CLASSES:
             changes["quarantined_at"] = changes["finished_at"]
         return changes
 
-    def _waiting(self, job: Job, now: float) -> dict[str, Any]:
+    def _waiting(self, job: Job, now: float, closing: Closing | None = None) -> dict[str, Any]:
         return {
             **self._entering(job, JobState.QUEUED, now),
+            **(self._closing(job, closing) if closing else {}),
             "queued_at": now,
             "lease_expires_at": None,
             "agent_id": None,
             "stage": None,
+            "stage_since": None,
             "progress_percent": 0.0,
         }
 
@@ -111,10 +133,11 @@ class JobTable:
     # --- Conditional writes ---------------------------------------------------------------------------------
 
     def _end_unowned(self, job: Job, state: JobState, failures: tuple[Failure, ...]) -> Job:
+        closing = lost(job, self._clock())
         changes = (
-            self._failing(job, failures)
+            self._failing(job, failures, closing)
             if state is JobState.FAILED
-            else {**self._ending(job, state), "failures": dump(failures)}
+            else {**self._ending(job, state, closing), "failures": dump(failures)}
         )
         return self._update_unowned(job, changes)
 

@@ -185,11 +185,23 @@ class Usage(BaseModel):
     disk_bytes_peak: int | None = Field(default=None, description="Of the attempt's workspace.")
 
 
+class Work(BaseModel):
+    """What an attempt has done, as its agent knows it when it gives the lease up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage_seconds: dict[str, float] = Field(default_factory=dict)
+    bytes_downloaded: int = 0
+    bytes_published: int = 0
+    usage: Usage | None = None
+    idle_seconds: float = Field(default=0.0, description="See `AttemptRecord.idle_seconds`.")
+
+
 class AttemptRecord(BaseModel):
     """What one attempt was: where it ran, how long, what it used. Times are epoch seconds.
 
-    Opened in the write that takes the lease, closed in the one that gives it up: so each has its machine,
-    and one that lost its machine has no `usage`.
+    Opened in the write that takes the lease, closed in the one that gives it up or takes it over: so each has
+    its machine, and one that lost its machine has what its last heartbeat told.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -209,6 +221,13 @@ class AttemptRecord(BaseModel):
     bytes_downloaded: int = 0
     bytes_published: int = 0
     usage: Usage | None = None
+    boot_seconds: float = Field(
+        default=0.0, description="Of the machine's time: its boot, if it was the first."
+    )
+    idle_seconds: float = Field(
+        default=0.0,
+        description="Of the machine's time: in which nothing ran before it, and slots beside it were free.",
+    )
 
 
 Tags = Annotated[dict[str, str], Field(max_length=20)]
@@ -255,7 +274,7 @@ class Job(BaseModel):
     """Seconds spent per state, summed over attempts."""
     stage_seconds: dict[str, float] = Field(default_factory=dict)
     """Seconds per stage of the program: of the running attempt so far (stages that have ended), then of the
-    attempt that published."""
+    last attempt that ran it."""
     stage_since: float | None = None
     """When the running program entered its present stage, by the job table's clock."""
     input_bytes: int | None = None

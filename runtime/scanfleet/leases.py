@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any
 from ulid import ULID
 
 from scanfleet import contract
+from scanfleet.attempt_records import Closing, Opening, closed, dumped, lost, moved_on, open_record, opened
 from scanfleet.contract import TableKey
 from scanfleet.dynamo import TransactionRefused
 from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound, TargetLost
 from scanfleet.job_table import JobTable, dump, placeholders, values_of
-from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState, ResultSummary, retry_delay
+from scanfleet.jobs import (
+    LEASED_STATES,
+    Failure,
+    FailureClass,
+    Job,
+    JobState,
+    ResultSummary,
+    Usage,
+    Work,
+    retry_delay,
+)
 from scanfleet.store_items import attribute
 from scanfleet.telemetry import Transition, record_transition
 
@@ -67,7 +78,9 @@ class Leases(JobTable):
         super().__init__(client, table, clock=clock, on_transition=on_transition)
         self._lease_seconds = lease_seconds
 
-    def take(self, job_id: str, agent_id: str) -> Lease | HeldElsewhere | NothingToDo:
+    def take(
+        self, job_id: str, agent_id: str, opening: Opening | None = None
+    ) -> Lease | HeldElsewhere | NothingToDo:
         """Take the lease of a queued job, or of one whose owner went silent, with a new attempt number.
 
         An attempt whose lease ran out counts as a lost machine, and the job fails when it has lost too many.
@@ -84,7 +97,7 @@ class Leases(JobTable):
             return HeldElsewhere(job)
         token = str(ULID())
         try:
-            return self._take_free(job, agent_id, token, now)
+            return self._take_free(job, agent_id, token, now, opening or Opening())
         except Conflict:
             return self._taken_meanwhile(job_id, agent_id, token)
 
@@ -95,45 +108,77 @@ class Leases(JobTable):
             return Lease(job, agent_id, job.attempt)
         return HeldElsewhere(job)
 
-    def _take_free(self, job: Job, agent_id: str, token: str, now: float) -> Lease | NothingToDo:
+    def _take_free(
+        self, job: Job, agent_id: str, token: str, now: float, opening: Opening
+    ) -> Lease | NothingToDo:
         failures = job.failures
         if job.state in LEASED_STATES:
-            lost = self._failure(job, FailureClass.LOST_MACHINE, f"agent {job.agent_id} went silent")
-            failures = (*failures, lost)
+            silent = self._failure(job, FailureClass.LOST_MACHINE, f"agent {job.agent_id} went silent")
+            failures = (*failures, silent)
             if retry_delay(job, FailureClass.LOST_MACHINE) is None:
                 return NothingToDo(self._end_unowned(job, JobState.FAILED, failures))
         if job.cancel_requested_at is not None and job.committed_attempt is None:
             return NothingToDo(self._end_unowned(job, JobState.CANCELLED, failures))
         state = JobState.DOWNLOADING if job.committed_attempt is None else JobState.UPLOADING
+        earlier = closed(job, lost(job, now))
+        records = opened(job, earlier, agent_id=agent_id, now=now, opening=opening)
+        # What the attempt that committed has found stays.
+        anew: dict[str, Any] = {"stage_seconds": {}, "usage": None, "input_bytes": None}
         changes = {
             **self._entering(job, state, now),
+            **(anew if job.committed_attempt is None else {}),
+            "attempts": dumped(records),
             "attempt": job.attempt + 1,
             "agent_id": agent_id,
             "lease_token": token,
             "lease_expires_at": now + self._lease_seconds,
             "started_at": now,
             "stage": None,
+            "stage_since": None,
             "progress_percent": 0.0,
             "failures": dump(failures),
         }
         taken = self._update_unowned(job, changes)
         return Lease(taken, agent_id, taken.attempt)
 
-    def renew(self, lease: Lease, *, progress_percent: float, stage: str | None) -> Lease:
+    def now(self) -> float:
+        """Return the time by the clock that leases are timed by, epoch seconds."""
+        return self._clock()
+
+    def renew(
+        self,
+        lease: Lease,
+        *,
+        progress_percent: float,
+        stage: str | None,
+        stage_since: float | None = None,
+        stage_seconds: Mapping[str, float] | None = None,
+        usage: Usage | None = None,
+    ) -> Lease:
         """Prolong the lease and carry progress up; the returned job carries a cancel request down.
 
-        Raises LeaseLost.
+        stage_since: by `now`'s clock. stage_seconds, usage: None leaves what is there. Raises LeaseLost.
         """
-        changes = {
+        changes: dict[str, Any] = {
             "lease_expires_at": self._clock() + self._lease_seconds,
             "progress_percent": round(progress_percent, 2),
             "stage": stage,
+            "stage_since": stage_since,
         }
+        if stage_seconds is not None:
+            changes["stage_seconds"] = dict(stage_seconds)
+        if usage is not None:
+            changes["usage"] = usage.model_dump(mode="json", exclude_none=True)
         return self._update_leased(lease, changes)
 
     def advance(self, lease: Lease, state: JobState, **facts: Any) -> Lease:
-        """Move a leased job to its next state. Raises LeaseLost."""
-        return self._update_leased(lease, {**self._entering(lease.job, state, self._clock()), **facts})
+        """Move a leased job to its next state, with other facts of its record. Raises LeaseLost."""
+        now = self._clock()
+        changes = {**self._entering(lease.job, state, now), **facts}
+        if open_record(lease.job) is not None:
+            known = {name: facts.get(name) for name in ("release", "input_bytes")}
+            changes["attempts"] = dumped(moved_on(lease.job, now, **known))
+        return self._update_leased(lease, changes)
 
     def commit(self, lease: Lease) -> Lease:
         """Make this attempt's staged results the job's results, once and for ever.
@@ -168,25 +213,34 @@ class Leases(JobTable):
         """Note that the committed results are in the target folder, all of them. Raises LeaseLost."""
         return self._update_leased(lease, {"published_at": self._clock()})
 
-    def complete(self, lease: Lease, result: ResultSummary) -> Job:
+    # What gives the lease up closes the attempt's record with the same write. work: what the attempt did.
+
+    def complete(self, lease: Lease, result: ResultSummary, work: Work | None = None) -> Job:
         """End the job as completed. Raises LeaseLost."""
-        changes = {**self._ending(lease.job, JobState.COMPLETED), "result": result.model_dump(mode="json")}
-        return self._update_leased(lease, {**changes, "progress_percent": 100.0}).job
+        closing = self._closing_as(JobState.COMPLETED, work)
+        changes = {**self._ending(lease.job, JobState.COMPLETED, closing), "progress_percent": 100.0}
+        return self._update_leased(lease, {**changes, "result": result.model_dump(mode="json")}).job
 
-    def fail(self, lease: Lease, failure: Failure) -> Job:
+    def fail(self, lease: Lease, failure: Failure, work: Work | None = None) -> Job:
         """End the job as failed. Raises LeaseLost."""
-        return self._update_leased(lease, self._failing(lease.job, (*lease.job.failures, failure))).job
-
-    def cancel(self, lease: Lease) -> Job:
-        """End the job as cancelled. Raises LeaseLost."""
-        return self._update_leased(lease, self._ending(lease.job, JobState.CANCELLED)).job
-
-    def requeue(self, lease: Lease, failure: Failure) -> Job:
-        """Give the lease back and the job to the queue, for another attempt. Raises LeaseLost."""
-        failures = dump((*lease.job.failures, failure))
+        closing = self._closing_as(failure.failure_class, work)
         return self._update_leased(
-            lease, {**self._waiting(lease.job, self._clock()), "failures": failures}
+            lease, self._failing(lease.job, (*lease.job.failures, failure), closing)
         ).job
+
+    def cancel(self, lease: Lease, work: Work | None = None) -> Job:
+        """End the job as cancelled. Raises LeaseLost."""
+        closing = self._closing_as(JobState.CANCELLED, work)
+        return self._update_leased(lease, self._ending(lease.job, JobState.CANCELLED, closing)).job
+
+    def requeue(self, lease: Lease, failure: Failure, work: Work | None = None) -> Job:
+        """Give the lease back and the job to the queue, for another attempt. Raises LeaseLost."""
+        closing = self._closing_as(failure.failure_class, work)
+        changes = self._waiting(lease.job, self._clock(), closing)
+        return self._update_leased(lease, {**changes, "failures": dump((*lease.job.failures, failure))}).job
+
+    def _closing_as(self, outcome: str, work: Work | None) -> Closing:
+        return Closing(outcome=outcome, ended_at=self._clock(), work=work)
 
     def failure(
         self,

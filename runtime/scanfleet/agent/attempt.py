@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from scanfleet.agent.lease import Heartbeat, Pulse
@@ -22,7 +22,7 @@ from scanfleet.agent.watch import Watch
 from scanfleet.agent.workspace import Scratch, Workspace
 from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError, TargetLost
-from scanfleet.jobs import FailureClass, Job, JobState, Manifest
+from scanfleet.jobs import FailureClass, Job, JobState, Machine, Manifest
 from scanfleet.leases import Lease, Leases
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
@@ -49,6 +49,8 @@ class Tools:
     artifacts_bucket: str
     pulse: Pulse
     new_watch: "NewWatch"
+    machine: Machine = field(default_factory=Machine)
+    """Where this agent runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class Run:
     program_log: ProgramLog
     board: ProgressBoard
     input_bytes: int
+    machine: Machine = field(default_factory=Machine)
 
 
 NewWatch = Callable[[Run], Watch]
@@ -258,6 +261,7 @@ class Attempt:
             program_log=program_log,
             board=self._board,
             input_bytes=input_bytes,
+            machine=self._tools.machine,
         )
         invocation = processor.prepare(job, workspace.folders)
         watch = SeenWatch(self._tools.new_watch(run), self._vitals)
