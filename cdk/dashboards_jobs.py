@@ -1,5 +1,7 @@
 """Jobs of all pools: how many, how they end, where their time goes, why they fail."""
 
+from collections.abc import Mapping
+
 from aws_cdk.aws_cloudwatch import IMetric, IWidget
 
 from cdk.aws_metrics import oldest_message, visible_messages
@@ -41,18 +43,15 @@ def rows(system: System) -> list[list[IWidget]]:
         ],
         [
             graph(
-                "Input fetched",
-                search(config, Metric.BYTES_DOWNLOADED, statistic="Sum"),
-                unit="bytes",
-                width=12,
+                "Wait in the queue",
+                *percentiles(config, Metric.STATE_DURATION, fixed={Dimension.STATE: "queued"}),
+                unit="seconds",
             ),
-            graph(
-                "Results published",
-                search(config, Metric.BYTES_PUBLISHED, statistic="Sum"),
-                unit="bytes",
-                width=12,
-            ),
+            graph("Input fetched", search(config, Metric.BYTES_DOWNLOADED, statistic="Sum"), unit="bytes"),
+            graph("Results published", search(config, Metric.BYTES_PUBLISHED, statistic="Sum"), unit="bytes"),
         ],
+        [heading("### What a job's program uses")],
+        *used(config),
         [heading("### What goes wrong")],
         [
             graph(
@@ -67,7 +66,7 @@ def rows(system: System) -> list[list[IWidget]]:
                 unit="attempts",
                 stacked=True,
             ),
-            graph("Hangs", *hangs(config), unit="attempts", stacked=True),
+            graph("Hangs", *hangs(config), unit="attempts"),
         ],
         [log_table(config, FAILURES, width=12), log_table(config, HANGS, width=12)],
         [
@@ -90,10 +89,55 @@ def rows(system: System) -> list[list[IWidget]]:
     ]
 
 
-def hangs(config: DeploymentConfig) -> list[IMetric]:
-    """Return detected hangs: those that were retried and those that ended their job."""
+def used(config: DeploymentConfig, fixed: Mapping[Dimension, str] | None = None) -> list[list[IWidget]]:
+    """Return two rows of what programs use: CPU, GPU, memory, disk. fixed: the pool, if only one is asked."""
+
+    def of(metric: Metric, label: str, statistic: str) -> IMetric:
+        return search(config, metric, statistic=statistic, label=label, fixed=fixed)
+
     return [
-        search(config, Metric.JOB_RETRIED, statistic="Sum", label="retried", fixed=HANG),
+        [
+            graph(
+                "CPU of a job, of one core",
+                of(Metric.JOB_CPU_MEAN, "mean", "p50"),
+                of(Metric.JOB_CPU_PEAK, "peak p95", "p95"),
+                unit="percent",
+            ),
+            graph(
+                "Memory of a job",
+                of(Metric.JOB_MEMORY_PEAK, "peak p50", "p50"),
+                of(Metric.JOB_MEMORY_PEAK, "peak max", "Maximum"),
+                unit="bytes",
+            ),
+            graph("GPU of a job", of(Metric.JOB_GPU_MEAN, "mean", "p50"), unit="percent"),
+        ],
+        [
+            graph(
+                "GPU memory of a job",
+                of(Metric.JOB_GPU_MEMORY_PEAK, "peak p50", "p50"),
+                of(Metric.JOB_GPU_MEMORY_PEAK, "peak max", "Maximum"),
+                unit="bytes",
+            ),
+            graph(
+                "Read and written by a job",
+                of(Metric.JOB_IO, "p50", "p50"),
+                of(Metric.JOB_IO, "max", "Maximum"),
+                unit="bytes",
+            ),
+            graph(
+                "Disk of a job",
+                of(Metric.JOB_DISK_PEAK, "peak p50", "p50"),
+                of(Metric.JOB_DISK_PEAK, "peak max", "Maximum"),
+                unit="bytes",
+            ),
+        ],
+    ]
+
+
+def hangs(config: DeploymentConfig) -> list[IMetric]:
+    """Return detected hangs, and those of them that ended their job."""
+    return [
+        search(config, Metric.HANGS_DETECTED, statistic="Sum", label="detected"),
         search(config, Metric.JOB_FAILED, statistic="Sum", label="job failed", fixed=HANG),
     ]
 

@@ -9,6 +9,7 @@ from constructs import Construct
 from cdk.alarms import Alarms
 from cdk.aws_metrics import function_metric, group_metric, oldest_message, visible_messages
 from cdk.config import DeploymentConfig
+from cdk.dashboards_jobs import used
 from cdk.dashboards_parts import graph, heading, percentiles, search
 from cdk.metrics import scanfleet_metric
 from cdk.system import System
@@ -77,6 +78,8 @@ def rows(system: System, pool: Pool, alarms: Alarms) -> list[list[IWidget]]:
             ),
             _queues(system, pool),
         ],
+        [heading("### What a job's program uses")],
+        *used(config, fixed),
     ]
 
 

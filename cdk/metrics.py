@@ -15,7 +15,13 @@ from scanfleet.contract import METRIC_FACTS, Dimension, Metric, metric_namespace
 
 FIVE_MINUTES = Duration.minutes(5)
 
-_UNITS = {"Seconds": Unit.SECONDS, "Count": Unit.COUNT, "Bytes": Unit.BYTES, "None": Unit.NONE}
+_UNITS = {
+    "Seconds": Unit.SECONDS,
+    "Count": Unit.COUNT,
+    "Bytes": Unit.BYTES,
+    "Percent": Unit.PERCENT,
+    "None": Unit.NONE,
+}
 
 
 def scanfleet_metric(

@@ -85,6 +85,10 @@ JOB_PARTITIONS = "JOB#"
 """Partitions of jobs begin with this: machines read and change these, and no idempotency keys."""
 TARGET_PARTITIONS = "TARGET#"
 """Partitions of claims begin with this, followed by the target folder's URI: whose results belong there."""
+TAG_PARTITIONS = "TAG#"
+"""Partitions of tags begin with this, followed by key:value: which jobs carry the tag."""
+TAGS_KEPT = timedelta(days=120)
+"""A job is found by its tags for this long after it was made: longer than its record is kept after its end."""
 AGENTS_PARTITION = "AGENTS"
 """Partition of the agents' reports: the controller may read this one and no other."""
 HISTORY_PARTITIONS = "HISTORY#"
@@ -437,6 +441,25 @@ class Metric(StrEnum):
     door's own time do not count."""
     API_SERVER_ERROR = "ApiServerError"
     """One per answer of 500 and above; dimension Route."""
+    JOB_CPU_MEAN = "JobCpuMean"
+    """Mean CPU of an attempt's program and all its children, in percent of one core; dimension Pool. This and
+    the next six: one value per attempt whose program ran, however it ended; attempts that lost their machine
+    tell nothing, and what a machine cannot measure (no GPU) is left out."""
+    JOB_CPU_PEAK = "JobCpuPeak"
+    """The most CPU between two looks, in percent of one core; dimension Pool."""
+    JOB_MEMORY_PEAK = "JobMemoryPeak"
+    """The most resident memory of the whole process tree; dimension Pool."""
+    JOB_GPU_MEAN = "JobGpuMean"
+    """Mean load of the GPUs that the program used; dimension Pool."""
+    JOB_GPU_MEMORY_PEAK = "JobGpuMemoryPeak"
+    """The most GPU memory that the program held; dimension Pool."""
+    JOB_IO = "JobIo"
+    """Bytes that the program read and wrote; dimension Pool. The agent's own transfers do not count."""
+    JOB_DISK_PEAK = "JobDiskPeak"
+    """The most that the attempt's workspace held; dimension Pool."""
+    HANGS_DETECTED = "HangsDetected"
+    """One per attempt that ended as a hang, whether it is retried or was the last; dimension Pool. What it
+    leads to is in JobRetried and JobFailed."""
 
     BACKLOG = "Backlog"
     """Messages that wait in the pool's queues; dimension Pool. Those in flight do not count; those of jobs
@@ -505,6 +528,14 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.RELEASE_FAILED: ("Count", _POOL),
     Metric.API_REQUEST_DURATION: ("Seconds", (Dimension.ROUTE,)),
     Metric.API_SERVER_ERROR: ("Count", (Dimension.ROUTE,)),
+    Metric.JOB_CPU_MEAN: ("Percent", _POOL),
+    Metric.JOB_CPU_PEAK: ("Percent", _POOL),
+    Metric.JOB_MEMORY_PEAK: ("Bytes", _POOL),
+    Metric.JOB_GPU_MEAN: ("Percent", _POOL),
+    Metric.JOB_GPU_MEMORY_PEAK: ("Bytes", _POOL),
+    Metric.JOB_IO: ("Bytes", _POOL),
+    Metric.JOB_DISK_PEAK: ("Bytes", _POOL),
+    Metric.HANGS_DETECTED: ("Count", _POOL),
     Metric.BACKLOG: ("Count", _POOL),
     Metric.IN_FLIGHT: ("Count", _POOL),
     Metric.BACKLOG_PER_SLOT: ("Count", _POOL),

@@ -24,7 +24,8 @@ from scanfleet.contract import (
 )
 from scanfleet.dead_letters import Burial
 from scanfleet.errors import shorten
-from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState
+from scanfleet.jobs import LEASED_STATES, AttemptRecord, Failure, FailureClass, Job, JobState, Usage
+from scanfleet.metrics import PROCESS
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +111,14 @@ def configure_logging(
 
 
 def metrics(values: Mapping[Metric, float], dimensions: Mapping[Dimension, str]) -> dict[str, Any]:
-    """Return the `extra` of a log call that makes its line carry these metrics.
+    """Return the `extra` of a log call whose line carries these metrics; count them for Prometheus, too.
 
     Raises ValueError when a metric's dimensions are not the contract's: a dashboard would never find it.
     """
     for name in values:
         if set(dimensions) != set(METRIC_FACTS[name][1]):
             raise ValueError(f"{name} has the dimensions {METRIC_FACTS[name][1]}, not {tuple(dimensions)}")
+    PROCESS.add(values, dimensions)
     return {
         METRIC_EXTRA: {
             "timestamp_ms": int(time.time() * 1000),
@@ -152,6 +154,41 @@ def record_transition(transition: Transition) -> None:
         log.info("job ended", extra={"action": "job_finished", "job_id": job.job_id} | counted)
     if job.failure is not None:
         _record_failure(transition, job, job.failure)
+    if transition.previous in LEASED_STATES and job.state not in LEASED_STATES:
+        _record_usage(job)
+
+
+def _record_usage(job: Job) -> None:
+    """Log what the attempt that has just ended used, if its program ran and somebody measured it."""
+    ended = _ended_attempt(job)
+    if ended is None or ended.usage is None:
+        return
+    used = {metric: value for metric, value in _measured(ended.usage).items() if value is not None}
+    facts = {
+        "action": "attempt_measured",
+        "job_id": job.job_id,
+        "attempt": ended.attempt,
+        "seconds": ended.usage.seconds,
+    }
+    if used:
+        log.info("what the program used", extra=facts | metrics(used, {Dimension.POOL: job.pool.value}))
+
+
+def _ended_attempt(job: Job) -> AttemptRecord | None:
+    last = job.attempts[-1] if job.attempts else None
+    return last if last is not None and last.ended_at is not None else None
+
+
+def _measured(usage: Usage) -> dict[Metric, float | None]:
+    return {
+        Metric.JOB_CPU_MEAN: usage.cpu_percent_mean,
+        Metric.JOB_CPU_PEAK: usage.cpu_percent_peak,
+        Metric.JOB_MEMORY_PEAK: usage.memory_bytes_peak,
+        Metric.JOB_GPU_MEAN: usage.gpu_percent_mean,
+        Metric.JOB_GPU_MEMORY_PEAK: usage.gpu_memory_bytes_peak,
+        Metric.JOB_IO: usage.io_bytes,
+        Metric.JOB_DISK_PEAK: usage.disk_bytes_peak,
+    }
 
 
 def _record_failure(transition: Transition, job: Job, failure: Failure) -> None:
@@ -184,6 +221,10 @@ def _log_failure(message: str, action: str, metric: Metric, job: Job, failure: F
         "reason": failure.reason,
     }
     log.info(message, extra=facts | metrics({metric: 1}, dimensions))
+    if failure.failure_class is FailureClass.HANG:
+        counted = metrics({Metric.HANGS_DETECTED: 1}, {Dimension.POOL: job.pool.value})
+        ids = {name: facts[name] for name in ("job_id", "processor", "attempt", "agent_id")}
+        log.info("the attempt hung", extra={"action": "hang_detected", **ids} | counted)
 
 
 def record_stages(job: Job, seconds: Mapping[str, float], *, known: frozenset[str]) -> None:

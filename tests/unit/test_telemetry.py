@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from scanfleet.api.guard import Guard
 from scanfleet.contract import ALL_ROUTES, METRIC_FACTS, Component, Dimension, Metric, Pool
-from scanfleet.jobs import Failure, FailureClass, Job, JobState
+from scanfleet.jobs import AttemptRecord, Failure, FailureClass, Job, JobState, Usage
 from scanfleet.processors.reference import ReferenceProcessor
 from scanfleet.reference_processor.progress import SHARES
 from scanfleet.telemetry import (
@@ -245,6 +245,55 @@ def test_health_checks_that_succeed_are_not_counted(lines, api):
     assert lines.documents == []
 
 
+# --- What an attempt used, and hangs ----------------------------------------------------------------------
+
+
+def ended_job(state, *failures, usage, ended_at=NOW):
+    record = AttemptRecord(
+        attempt=1, agent_id="a", queued_at=NOW, started_at=NOW, ended_at=ended_at, usage=usage
+    )
+    return job(state, *failures).model_copy(update={"attempts": (record,)})
+
+
+USED = Usage(
+    seconds=60.0,
+    cpu_percent_mean=180.0,
+    cpu_percent_peak=390.0,
+    memory_bytes_peak=2_000_000_000,
+    io_bytes=5_000,
+    disk_bytes_peak=7_000,
+)
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.QUEUED, JobState.CANCELLED, JobState.FAILED])
+def test_what_a_program_used_is_told_once_its_attempt_has_ended(lines, state):
+    record_transition(Transition(ended_job(state, usage=USED), JobState.PROCESSING, 60.0))
+
+    assert lines.values(Metric.JOB_CPU_MEAN) == [("linux-cpu", 180.0)]
+    assert lines.values(Metric.JOB_CPU_PEAK) == [("linux-cpu", 390.0)]
+    assert lines.values(Metric.JOB_MEMORY_PEAK) == [("linux-cpu", 2_000_000_000)]
+    assert lines.values(Metric.JOB_IO) == [("linux-cpu", 5_000)]
+    assert lines.values(Metric.JOB_DISK_PEAK) == [("linux-cpu", 7_000)]
+    assert lines.values(Metric.JOB_GPU_MEAN) == lines.values(Metric.JOB_GPU_MEMORY_PEAK) == []
+
+
+def test_nothing_is_told_of_an_attempt_that_goes_on_or_was_never_measured(lines):
+    going_on = ended_job(JobState.UPLOADING, usage=USED, ended_at=None)
+    record_transition(Transition(going_on, JobState.PROCESSING, 60.0))
+    record_transition(Transition(ended_job(JobState.QUEUED, usage=None), JobState.PROCESSING, 60.0))
+    record_transition(Transition(ended_job(JobState.CANCELLED, usage=USED), JobState.QUEUED, 60.0))
+
+    assert not [line for line in lines.documents if line.get("action") == "attempt_measured"]
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.FAILED])
+def test_a_hang_is_counted_whatever_it_leads_to(lines, state):
+    record(state, JobState.PROCESSING, FailureClass.HANG)
+    record(state, JobState.PROCESSING, FailureClass.CRASH)
+
+    assert lines.values(Metric.HANGS_DETECTED) == [("linux-cpu", 1)]
+
+
 # --- The contract ------------------------------------------------------------------------------------------
 
 
@@ -257,4 +306,4 @@ def test_a_metric_with_other_dimensions_than_the_contracts_is_refused(metric):
 
 
 def test_every_metric_has_a_unit_that_cloudwatch_knows():
-    assert {unit for unit, _ in METRIC_FACTS.values()} <= {"Seconds", "Count", "Bytes", "None"}
+    assert {unit for unit, _ in METRIC_FACTS.values()} <= {"Seconds", "Count", "Bytes", "Percent", "None"}
