@@ -8,9 +8,9 @@ from typing import Any
 from scanfleet.agent.main import serve
 from scanfleet.contract import Component, Pool
 from scanfleet.jobs import Job
+from scanfleet.log_setup import configure_logging
 from scanfleet.processors.base import AttemptFolders, Invocation, Processor
 from scanfleet.settings import AgentSettings, load
-from scanfleet.telemetry import configure_logging
 
 PROGRAM = "import sys, time; open(sys.argv[1], 'w').write(repr(time.time()))"
 STARTED_NAME = "started.txt"

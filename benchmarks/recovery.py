@@ -24,12 +24,12 @@ from scanfleet.contract import Component, Pool, Priority
 from scanfleet.jobs import Job, JobState, new_job_id
 from scanfleet.local.deploy import start_cloud
 from scanfleet.local.processes import Child, Processes
+from scanfleet.log_setup import configure_logging
 from scanfleet.processors.base import AttemptFolders, Invocation
 from scanfleet.queue import JobQueues
 from scanfleet.s3_uri import S3Uri
 from scanfleet.settings import AgentSettings, load
 from scanfleet.store import JobStore
-from scanfleet.telemetry import configure_logging
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 4

@@ -14,9 +14,9 @@ def main() -> None:
     hurry.shorten_sweeper()
     from scanfleet.clients import build_clients
     from scanfleet.contract import Component
+    from scanfleet.log_setup import configure_logging
     from scanfleet.settings import SweeperSettings, load
     from scanfleet.sweeper.sweeper import build_sweeper
-    from scanfleet.telemetry import configure_logging
 
     settings = load(SweeperSettings)
     configure_logging(Component.SWEEPER, settings.log_level, stage=settings.stage)

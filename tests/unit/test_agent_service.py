@@ -17,8 +17,7 @@ import boto3
 import httpx
 import pytest
 
-from scanfleet import contract
-from scanfleet.agent import log_files as log_files_module
+from scanfleet import contract, log_setup
 from scanfleet.agent.log_files import BoundedFile, log_files
 from scanfleet.agent.service import program, read_environment
 from scanfleet.agent.service_host import (
@@ -35,7 +34,7 @@ from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.clients import build_autoscaling_client, build_clients
 from scanfleet.contract import Component, Pool, Priority
 from scanfleet.errors import ConfigurationError
-from scanfleet.telemetry import configure_logging
+from scanfleet.log_setup import configure_logging
 from tests.support.cloud import create_job_table
 from tests.support.instance_metadata import FakeMetadata, fake_metadata
 from tests.support.lifecycle_hooks import LifecycleActions, create_group
@@ -426,9 +425,9 @@ def test_events_of_jobs_and_the_agents_own_are_in_files_of_their_own(logs):
 
 
 def test_every_job_action_is_one_that_the_runtime_logs():
-    source = (Path(log_files_module.__file__).parents[1] / "telemetry.py").read_text()
+    source = (Path(log_setup.__file__).with_name("telemetry.py")).read_text()
 
-    assert [action for action in log_files_module.JOB_ACTIONS if f'"{action}"' not in source] == []
+    assert [action for action in log_setup.JOB_ACTIONS if f'"{action}"' not in source] == []
 
 
 def test_log_files_take_bounded_space(tmp_path):

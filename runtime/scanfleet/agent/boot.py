@@ -30,8 +30,9 @@ from scanfleet.agent.service import read_environment
 from scanfleet.agent.service_registration import ServiceRegistration, State, Status
 from scanfleet.contract import Component, Dimension, Metric, Route
 from scanfleet.errors import ConfigurationError, ScanfleetError, Unavailable
+from scanfleet.log_setup import configure_logging
 from scanfleet.settings import AgentSettings, load
-from scanfleet.telemetry import configure_logging, metrics
+from scanfleet.telemetry import metrics
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
+from scanfleet.log_setup import is_of_jobs
 
 FILE_BYTES = 20 * 1024 * 1024
 OLDER_FILES = 4
-JOB_ACTIONS = frozenset({"job_state_changed", "job_finished", "job_retried", "job_failed"})
-"""Events of jobs, by the records' `action`; all others are the agent's own."""
 
 
 class BoundedFile(RotatingFileHandler):
@@ -64,8 +63,3 @@ def log_files(folder: Path) -> dict[Component, logging.Handler]:
 def file_name(component: Component) -> str:
     """Return a component's log file. Example: "agent.jsonl"."""
     return f"{component}.jsonl"
-
-
-def is_of_jobs(record: logging.LogRecord) -> bool:
-    """Say whether a record is an event of a job's state."""
-    return getattr(record, "action", None) in JOB_ACTIONS

@@ -33,10 +33,10 @@ from scanfleet.clients import (
 )
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
+from scanfleet.log_setup import configure_logging
 from scanfleet.processors.base import Processor
 from scanfleet.processors.registry import pool_processors
 from scanfleet.settings import AgentSettings, load
-from scanfleet.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ def read_environment(path: Path) -> dict[str, str]:
 def log_early(environment: Mapping[str, str]) -> None:
     """Log to the log folder before the settings are read: a service has nowhere else to say what is wrong."""
     from scanfleet.agent.log_files import log_files  # noqa: PLC0415 - slow; see above
-    from scanfleet.telemetry import configure_logging  # noqa: PLC0415
+    from scanfleet.log_setup import configure_logging  # noqa: PLC0415
 
     if folder := environment.get(contract.Env.LOG_FOLDER):
         stage = environment.get(contract.Env.STAGE, "")

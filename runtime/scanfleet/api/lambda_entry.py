@@ -24,9 +24,9 @@ from scanfleet.api.problems import MEDIA_TYPE, REQUEST_ID_KEY, problem_response
 from scanfleet.api.services import services_over
 from scanfleet.clients import build_clients
 from scanfleet.contract import MAX_BODY_BYTES, Component
+from scanfleet.log_setup import configure_logging
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
-from scanfleet.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from scanfleet.api.services import services_over
 from scanfleet.clients import build_clients
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
+from scanfleet.log_setup import configure_logging
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
-from scanfleet.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from scanfleet.controller.publish import Publisher
 from scanfleet.controller.rollout import Rollout
 from scanfleet.controller.snapshot import Snapshots
 from scanfleet.controller.templates import Templates
+from scanfleet.log_setup import configure_logging
 from scanfleet.prices import windows_prices
 from scanfleet.queue import JobQueues
 from scanfleet.settings import ControllerSettings, load
-from scanfleet.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from botocore.credentials import Credentials
 from scanfleet.clients import Clients
 from scanfleet.contract import SWEEPER_PERIOD, Component
 from scanfleet.local.deploy import REGION, DeployedSystem
+from scanfleet.log_setup import JsonFormatter
 from scanfleet.settings import SweeperSettings
 from scanfleet.sweeper.sweeper import Sweeper, build_sweeper
-from scanfleet.telemetry import JsonFormatter
 
 LOGGERS = ("scanfleet.sweeper", "scanfleet.repairs", "scanfleet.store")
 """Whose lines go to the sweeper's log; the rest of this process talks to a terminal."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from scanfleet.clients import build_clients, build_heartbeat_clients
 from scanfleet.contract import Component
+from scanfleet.log_setup import configure_logging
 from scanfleet.settings import SweeperSettings, load
 from scanfleet.sweeper.sweeper import Sweeper, build_sweeper
-from scanfleet.telemetry import configure_logging
 
 KEPT_BACK_MS = 15_000
 """No further repair begins with less time left: enough for one whose services answer late."""
