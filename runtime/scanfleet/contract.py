@@ -314,6 +314,7 @@ class Route(StrEnum):
 
     HEALTH = "/status/health"
     LOAD = "/status/load"
+    METRICS = "/metrics"
 
 
 # --- SSM parameters ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 GET /status/health -> 200 {"status": "ready"} or 503 {"status": "not_ready", "reason": ...}
 GET /status/load   -> the agent's report (slots, busy, job ids)
+GET /metrics       -> Prometheus' text: what the agent has counted, its slots, what programs use; no job ids
 """
 
 import json
@@ -11,12 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from scanfleet.agent.worker import Worker
+from scanfleet.agent_reports import AgentReport
 from scanfleet.contract import Route
 from scanfleet.errors import ConfigurationError
+from scanfleet.metrics import CONTENT_TYPE, Gauge, exposition
 
 
 class StatusServer:
-    """Serves the two paths from a thread of its own until `stop`."""
+    """Serves the paths from a thread of its own until `stop`."""
 
     def __init__(self, worker: Worker, *, host: str, port: int) -> None:
         try:
@@ -54,15 +57,31 @@ def answer(worker: Worker, path: str) -> tuple[HTTPStatus, dict[str, Any]]:
     return HTTPStatus.NOT_FOUND, {"status": "not_found", "reason": f"there is {allowed}"}
 
 
+def gauges(report: AgentReport) -> list[Gauge]:
+    """Return how the agent stands now: numbers only, so that nobody learns of jobs from them."""
+    return [
+        Gauge.plain("agent_slots", "Jobs that this agent runs side by side at most.", report.slots),
+        Gauge.plain("agent_slots_busy", "Slots that run a job.", report.busy),
+        Gauge.plain("agent_takes_jobs", "1 while the agent takes new jobs.", float(report.takes_jobs)),
+        Gauge.plain("agent_uptime_seconds", "Since the agent started.", report.seen_at - report.started_at),
+    ]
+
+
 def _handler(worker: Worker) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds; a connection that says nothing must not hold its thread for ever
 
         def do_GET(self) -> None:
-            status, body = answer(worker, self.path.partition("?")[0])
-            content = json.dumps(body).encode()
+            path = self.path.partition("?")[0]
+            if path == Route.METRICS:
+                self._send(HTTPStatus.OK, CONTENT_TYPE, exposition(gauges(worker.report())))
+                return
+            status, body = answer(worker, path)
+            self._send(status, "application/json", json.dumps(body).encode())
+
+        def _send(self, status: HTTPStatus, content_type: str, content: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -21,6 +21,7 @@ from scanfleet.api.routes import (
     job,
     jobs,
     log,
+    metrics,
     process,
     status,
     uploads,
@@ -52,7 +53,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     problems.install(app)
     app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
     calls, pages = (
-        (process, jobs, job, log, evidence, status, uploads, dead_letters),
+        (process, jobs, job, log, evidence, status, metrics, uploads, dead_letters),
         (documentation, console),
     )
     for module in calls:

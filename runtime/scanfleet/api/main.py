@@ -41,8 +41,10 @@ def main() -> None:
     services = services_over(
         build_clients(max_connections=REQUEST_THREADS), settings, processors=processors, clock=time.time
     )
+    app = create_app(services, settings)
+    app.state.lives_on = True  # what it counts from request to request means something: GET /metrics
     config = uvicorn.Config(
-        create_app(services, settings),
+        app,
         log_config=None,
         access_log=False,  # the app logs each request itself, without query strings
         server_header=False,
