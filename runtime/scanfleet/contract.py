@@ -95,6 +95,14 @@ HISTORY_PARTITIONS = "HISTORY#"
 """Partitions of past runs' durations begin with this: agents learn from them how long is too long."""
 HISTORY_KEPT = timedelta(days=90)
 """Past runs of a processor and input size stay this long after the last one."""
+CALIBRATION_PARTITIONS = "CALIBRATION#"
+"""Partitions of calibrations begin with this, followed by the pool: how many slots its machines are worth."""
+MOST_SLOTS = 64
+"""Jobs that run side by side on one machine at most."""
+AUTO_SLOTS = 0
+"""Slots that nobody has set: machines and scaling follow the calibrations."""
+DEFAULT_SLOTS = 1
+"""Slots of a machine whose kind was never calibrated."""
 IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)
 AGENT_REPORTS_KEPT = timedelta(hours=1)
 FINISHED_JOBS_KEPT = timedelta(days=90)
@@ -339,6 +347,9 @@ class Parameter(StrEnum):
     """The active Medit release's version, or "none". Changing it builds a new image."""
     RELEASE_BUCKET = "release-bucket"
     """Where the closed program's releases are; only with `medit.release_bucket`, set by the image stack."""
+    LOG_LEVELS = "log-levels"
+    """JSON: log levels that operators have set for a while (scanfleet.log_levels); every process looks at it.
+    Created by the data stack, written by `scanfleet loglevel`."""
     AMI_WINDOWS_GPU = "ami/windows-gpu"
     """The image that new instances boot: seeded by the image stack, then written by every image build."""
 
@@ -352,6 +363,8 @@ DATA_PARAMETERS = (
     Parameter.ALLOWED_PREFIXES,
 )
 """Those that the data stack writes."""
+NO_LOG_LEVELS = '{"rules":[]}'
+"""The value of LOG_LEVELS before anybody set one."""
 NO_RELEASE = "none"
 """The value of MEDIT_RELEASE before any release was activated."""
 
