@@ -1,7 +1,9 @@
 """The heartbeat: what it renews when, and when it makes the attempt stop."""
 
+import itertools
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from scanfleet.agent.lease import Heartbeat, HeartbeatRules, Pulse
 from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.output import ProgressBoard
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.vitals import Allowances, Phase, Vitals
 from scanfleet.contract import Pool
 from scanfleet.errors import JobFailure, LeaseLost, Unavailable
@@ -33,6 +36,8 @@ class Table:
         self.renewals: list[tuple[float, str | None]] = []
         self.error: Exception | None = None
         self.looks = 0
+        self.live: dict[str, Any] = {}
+        self.drift = itertools.count()  # of the table's clock against the machine's
 
     def get(self, _job_id: str) -> Job:
         self.looks += 1
@@ -40,9 +45,13 @@ class Table:
             raise self.error
         return self.job
 
-    def renew(self, lease: Lease, *, progress_percent: float, stage: str | None) -> Lease:
+    def now(self) -> float:
+        return 1_000_000.0 + next(self.drift)
+
+    def renew(self, lease: Lease, *, progress_percent: float, stage: str | None, **live: Any) -> Lease:
         if self.error:
             raise self.error
+        self.live = live
         if (self.job.attempt, self.job.agent_id) != (lease.attempt, lease.agent_id):
             raise LeaseLost("another has it")
         self.renewals.append((progress_percent, stage))
@@ -81,6 +90,7 @@ class Bench:
         self.board = ProgressBoard(lambda: self.now)
         self.stop = StopRequest()
         self.vitals = Vitals(Allowances(), lambda: self.now)
+        self.usage = UsageMeter()
         self.stuck: list[JobFailure] = []
         self.heartbeat = Heartbeat(
             pulse=Pulse(self.table, self.queue, RULES),
@@ -90,6 +100,7 @@ class Bench:
             vitals=self.vitals,
             stop=self.stop,
             on_stuck=self.stuck.append,
+            usage=self.usage,
             clock=lambda: self.now,
         )
 
@@ -239,3 +250,38 @@ def test_a_lost_lease_overrides_a_cancel(bench):
     bench.stop.set(StopReason.AGENT_STOPPING)
 
     assert bench.stop.reason is StopReason.LEASE_LOST
+
+
+def test_a_beat_carries_what_the_program_has_done_so_far(bench):
+    bench.board.update(Progress(stage="align"))
+    bench.now += 3
+    bench.board.update(Progress(stage="merge", percent=40))
+    bench.now += 4
+    bench.usage.add(6.0, cpu_seconds=12.0, io_bytes=10, memory_bytes=500)
+
+    bench.heartbeat.beat()
+
+    assert bench.table.live["stage_seconds"] == {"align": 3.0}
+    assert bench.table.live["stage_since"] == 1_000_000 - 4
+    assert bench.table.live["usage"].cpu_percent_mean == 200
+
+
+def test_the_beginning_of_a_stage_stays_where_it_is_though_clocks_drift(bench):
+    bench.board.update(Progress(stage="merge"))
+    begun = []
+    for _ in range(3):
+        bench.now += 5
+        bench.heartbeat.beat()
+        begun.append(bench.table.live["stage_since"])
+
+    assert begun == [1_000_000 - 5] * 3
+
+
+def test_a_stage_that_comes_again_begins_anew(bench):
+    for stage in ("align", "merge", "align"):
+        bench.board.update(Progress(stage=stage))
+        bench.now += 5
+        bench.heartbeat.beat()
+
+    assert bench.table.live["stage_since"] == 1_000_000 + 2 - 5
+    assert bench.table.live["stage_seconds"] == {"align": 5.0, "merge": 5.0}

@@ -56,6 +56,9 @@ class Gpus:
     def percent(self, pids):
         return self.busy if pids else None
 
+    def memory_bytes(self, pids):
+        return 3_000_000 if pids else None
+
     def state(self):
         return {"driver": "1.2"}
 
@@ -361,11 +364,11 @@ def test_a_completed_run_is_told_with_its_seconds_and_stages(tmp_path):
         program_log=log,
         board=ProgressBoard(time.monotonic),
         growth=FolderGrowth(),
-        on_completed=lambda spent, stages: told.append((spent, stages)),
+        on_completed=lambda spent, stages, since_end: told.append((spent, stages, since_end)),
         clock=lambda: now[0],
     )
-    now[0] += 42
-    watch.completed({"align": 30.0})
+    now[0] += 50
+    watch.completed({"align": 30.0}, since_end=8.0)
     log.close()
 
-    assert told == [(42.0, {"align": 30.0})]
+    assert told == [(42.0, {"align": 30.0}, 8.0)]

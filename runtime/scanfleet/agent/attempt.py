@@ -7,16 +7,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
+from scanfleet import log_context
 from scanfleet.agent.lease import Heartbeat, Pulse
 from scanfleet.agent.log_shipping import LogShipper
+from scanfleet.agent.machine_time import Share
 from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.output import ProgramLog, ProgressBoard
+from scanfleet.agent.program_stream import ProgramStream
 from scanfleet.agent.publication import Publication, summary
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.settling import OnEnd, Settlement
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.tally import Tally
 from scanfleet.agent.target_folder import TargetFolder
 from scanfleet.agent.transfer import Transfer, TransferStopped
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.vitals import Phase, SeenWatch, Vitals
 from scanfleet.agent.watch import Watch
 from scanfleet.agent.workspace import Scratch, Workspace
@@ -24,6 +29,7 @@ from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError, TargetLost
 from scanfleet.jobs import FailureClass, Job, JobState, Machine, Manifest
 from scanfleet.leases import Lease, Leases
+from scanfleet.log_groups import LogStream
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
 from scanfleet.queue import JobQueues, Message
@@ -51,6 +57,8 @@ class Tools:
     new_watch: "NewWatch"
     machine: Machine = field(default_factory=Machine)
     """Where this agent runs."""
+    new_log_stream: Callable[[Job], LogStream] | None = None
+    """Where to show what programs print, besides the artifacts bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +72,10 @@ class Run:
     board: ProgressBoard
     input_bytes: int
     machine: Machine = field(default_factory=Machine)
+    usage: UsageMeter = field(default_factory=UsageMeter)
+    """Takes what the watch sees."""
+    beside: int | None = None
+    """How many other attempts ran on the machine when it began; None: not known."""
 
 
 NewWatch = Callable[[Run], Watch]
@@ -74,8 +86,16 @@ class Attempt:
     """Works on one leased job. `run` returns when the job is settled or lost, and never raises."""
 
     def __init__(
-        self, tools: Tools, lease: Lease, message: Message, stop: StopRequest, on_end: OnEnd | None = None
+        self,
+        tools: Tools,
+        lease: Lease,
+        message: Message,
+        stop: StopRequest,
+        on_end: OnEnd | None = None,
+        *,
+        share: Share | None = None,
     ) -> None:
+        """share: the attempt's of the machine's time, if anybody counts it."""
         self._tools = tools
         self._lease = lease
         rules = tools.pulse.rules
@@ -83,13 +103,39 @@ class Attempt:
         self._stop = stop
         self._on_end = on_end
         self._board = ProgressBoard(time.monotonic)
+        self._tally = Tally(board=self._board, share=share)
         self._vitals = Vitals(rules.allowances, time.monotonic)
+        self._on_completed: Callable[[], None] | None = None
+        """Has the run remembered; None: an earlier attempt's results are published."""
 
     def run(self) -> None:
         """Work and settle."""
+        with log_context.bound(**self._identity()):
+            self._run()
+
+    def _identity(self) -> dict[str, object]:
+        """Return what each line of this attempt says, whichever of its threads logs it."""
+        job = self._lease.job
+        processor = self._tools.processors.get(job.processor)
+        return {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "owner": job.owner,
+            "agent_id": self._lease.agent_id,
+            "release": processor.release if processor else None,
+            "trace_id": job.trace_id,
+        }
+
+    def _run(self) -> None:
         try:
             self._work_and_settle(
-                Settlement(self._tools.leases, self._tools.queues, self._message, self._on_end)
+                Settlement(
+                    self._tools.leases,
+                    self._tools.queues,
+                    self._message,
+                    self._on_end,
+                    work=self._tally.close,
+                )
             )
         except LeaseLost as lost:
             log.warning("attempt given up: %s", lost, extra=self._facts("attempt_given_up"))
@@ -121,12 +167,14 @@ class Attempt:
             job_id=job.job_id,
             attempt=job.attempt,
             source=program_log,
+            also=self._shown(program_log),
         )
         heartbeat = Heartbeat(
             pulse=self._tools.pulse,
             lease=self._lease,
             message=self._message,
             board=self._board,
+            usage=self._tally.usage,
             vitals=self._vitals,
             stop=self._stop,
             on_stuck=partial(self._tell_end, job),
@@ -139,6 +187,12 @@ class Attempt:
             stack.callback(shipper.stop)
             stack.callback(self._vitals.begin, Phase.LOG)
             return self._outcome(workspace, program_log, settlement)
+
+    def _shown(self, program_log: ProgramLog) -> Callable[[], None]:
+        """Return what shows new output in CloudWatch Logs, where there is a log group for it."""
+        if self._tools.new_log_stream is None:
+            return lambda: None
+        return ProgramStream(program_log, self._tools.new_log_stream(self._lease.job)).ship
 
     def _outcome(
         self, workspace: Workspace, program_log: ProgramLog, settlement: Settlement
@@ -182,11 +236,12 @@ class Attempt:
             processor = self._processor(self._lease.job)
             input_bytes = self._download(workspace)
             with processor.pinned() as pinned:  # a release that is activated meanwhile is for the next job
-                self._advance(JobState.PROCESSING, release=pinned.release)
+                log_context.add(release=pinned.release)
+                self._advance(JobState.PROCESSING, release=pinned.release, input_bytes=input_bytes)
                 self._run_program(pinned, workspace, program_log, input_bytes)
             stages = self._board.finish()
             record_stages(self._lease.job, stages, known=processor.stages)
-            self._advance(JobState.UPLOADING, stage=None, stage_seconds=stages)
+            self._advance(JobState.UPLOADING, stage=None, stage_since=None, stage_seconds=stages)
             return self._stage_and_commit(workspace)
         return self._tools.publication.recorded(self._lease.job)
 
@@ -221,14 +276,17 @@ class Attempt:
 
     def _completed(self, settlement: Settlement, manifest: Manifest) -> None:
         result = summary(manifest)
+        self._tally.bytes_published = result.size_bytes
         settlement.completed(self._lease, result)
+        if self._on_completed is not None:
+            self._on_completed()
         record_bytes(Metric.BYTES_PUBLISHED, self._lease.job, result.size_bytes)
 
     def _check_folders(self, job: Job) -> None:
         """Refuse folders outside the allowed prefixes, whoever wrote the record (design, invariant 4)."""
-        for field, uri in (("source_uri", job.source_uri), ("target_uri", job.target_uri)):
+        for name, uri in (("source_uri", job.source_uri), ("target_uri", job.target_uri)):
             try:
-                self._tools.allowed_prefixes.require(S3Uri.parse_folder(uri, field=field), field=field)
+                self._tools.allowed_prefixes.require(S3Uri.parse_folder(uri, field=name), field=name)
             except ScanfleetError as error:
                 raise JobFailure(FailureClass.BAD_INPUT, str(error)) from error
 
@@ -245,10 +303,15 @@ class Attempt:
         source = S3Uri.parse_folder(self._lease.job.source_uri, field="source_uri")
         self._vitals.begin(Phase.DOWNLOAD)
         done = self._tools.transfer.download(
-            source, workspace.folders.input, on_bytes=self._vitals.moved, should_stop=self._stop.is_set
+            source, workspace.folders.input, on_bytes=self._on_downloaded, should_stop=self._stop.is_set
         )
+        self._tally.bytes_downloaded = done.size_bytes
         record_bytes(Metric.BYTES_DOWNLOADED, self._lease.job, done.size_bytes)
         return done.size_bytes
+
+    def _on_downloaded(self, bytes_done: int, total: int) -> None:
+        self._tally.bytes_downloaded = bytes_done
+        self._vitals.moved(bytes_done, total)
 
     def _run_program(
         self, processor: Processor, workspace: Workspace, program_log: ProgramLog, input_bytes: int
@@ -262,6 +325,8 @@ class Attempt:
             board=self._board,
             input_bytes=input_bytes,
             machine=self._tools.machine,
+            usage=self._tally.usage,
+            beside=None if self._tally.share is None else self._tally.share.beside,
         )
         invocation = processor.prepare(job, workspace.folders)
         watch = SeenWatch(self._tools.new_watch(run), self._vitals)
@@ -274,7 +339,8 @@ class Attempt:
             stop=self._stop,
             watch=watch,
         )
-        watch.completed(self._board.finish())
+        stages, ended_at = self._board.finish(), time.monotonic()
+        self._on_completed = lambda: watch.completed(stages, since_end=time.monotonic() - ended_at)
 
     def _advance(self, state: JobState, **facts: object) -> None:
         if self._stop.is_set():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ from scanfleet.agent.workspace import Scratch
 from scanfleet.clients import Clients, HeartbeatClients
 from scanfleet.dynamo import TableClock
 from scanfleet.history import RunHistory
+from scanfleet.jobs import Job, Machine
 from scanfleet.leases import Leases
+from scanfleet.log_groups import LogStream
 from scanfleet.objects import ObjectStore
 from scanfleet.processors.base import Processor
 from scanfleet.processors.medit_autotest import PROGRAM
@@ -33,6 +36,7 @@ from scanfleet.settings import AgentSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
 
@@ -43,6 +47,9 @@ def build_tools(
     pulse: Pulse,
     scratch: Scratch,
     processors: Mapping[str, Processor],
+    *,
+    machine: Machine | None = None,
+    logs: "CloudWatchLogsClient | None" = None,
 ) -> Tools:
     """Return what attempts work with."""
     objects = ObjectStore(clients.s3)
@@ -60,7 +67,13 @@ def build_tools(
         artifacts_bucket=settings.artifacts_bucket,
         pulse=pulse,
         new_watch=Watches(settings, objects, RunHistory(clients.dynamodb, settings.job_table)),
+        machine=machine or Machine(slots=settings.slots),
+        new_log_stream=partial(_log_stream, logs, settings.processor_log_group) if logs else None,
     )
+
+
+def _log_stream(logs: "CloudWatchLogsClient", group: str, job: Job) -> LogStream:
+    return LogStream(logs, group, contract.program_log_stream(job.job_id, job.attempt))
 
 
 def build_pulse(settings: AgentSettings, clients: HeartbeatClients) -> Pulse:

@@ -16,12 +16,15 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from scanfleet import log_context
 from scanfleet.agent.attempt import Attempt, Tools
 from scanfleet.agent.burial import bury, put_away
+from scanfleet.agent.machine_time import MachineTime, Share
 from scanfleet.agent.placement import Neighbours, Place, StepBack, place
 from scanfleet.agent.settling import OnEnd
 from scanfleet.agent.slots import Slots
 from scanfleet.agent.stopping import StopRequest
+from scanfleet.attempt_records import Opening
 from scanfleet.contract import Pool
 from scanfleet.dead_letters import Cause
 from scanfleet.errors import NotFound, Unavailable
@@ -50,6 +53,7 @@ class Deliveries:
         pool: Pool,
         on_end: OnEnd,
         on_start: Callable[[], None],
+        machine_time: MachineTime,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """on_start is called once the slot knows its job."""
@@ -60,6 +64,7 @@ class Deliveries:
         self._pool = pool
         self._on_end = on_end
         self._on_start = on_start
+        self._machine_time = machine_time
         self._clock = clock
         self.step_back = StepBack(LOOK_ELSEWHERE_AFTER + timedelta(seconds=1))
 
@@ -70,9 +75,28 @@ class Deliveries:
         except UnreadableMessage as error:
             self._bury(message, Cause.UNREADABLE, str(error))
             return
+        log_context.add(job_id=job_id)
         if not self._belongs_here(job_id, message, stop):
             return
-        match self._tools.leases.take(job_id, self._agent_id):
+        share = self._machine_time.begin()
+        try:
+            lease = self._take(job_id, message, share)
+            if lease is not None:
+                self._slots.name(stop, job_id)
+                self._on_start()
+                Attempt(self._tools, lease, message, stop, self._on_end, share=share).run()
+                share.end()
+        finally:
+            share.undo()  # where no attempt has ended it
+
+    def _take(self, job_id: str, message: Message, share: Share) -> Lease | None:
+        """Return the lease, or None when the message is dealt with."""
+        opening = Opening(
+            machine=self._tools.machine,
+            boot_seconds=share.boot_seconds,
+            idle_seconds=share.idle_seconds,
+        )
+        match self._tools.leases.take(job_id, self._agent_id, opening):
             case NothingToDo(job):
                 if job is None:
                     self._bury(message, Cause.NO_SUCH_JOB, f"no such job: {job_id}")
@@ -82,9 +106,8 @@ class Deliveries:
                 log.info("job is held elsewhere", extra=_facts("job_held_elsewhere", job))
                 self._replace(message, job, timedelta(seconds=self._visibility_seconds))
             case Lease() as lease:
-                self._slots.name(stop, job_id)
-                self._on_start()
-                Attempt(self._tools, lease, message, stop, self._on_end).run()
+                return lease
+        return None
 
     def give_back(self, message: Message) -> None:
         """Make a message deliverable again that nothing was done with."""

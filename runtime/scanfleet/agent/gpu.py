@@ -9,10 +9,15 @@ import importlib
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
+
+from scanfleet.agent.eyes import Blind, Eyes, StillLooking
 
 log = logging.getLogger(__name__)
 
+DRIVER_PATIENCE = timedelta(seconds=10)
+"""A driver that was not used yet is loaded first."""
 UNEXPLAINED_PERCENT = 25.0
 """Samples of processes and of the device are of different moments; less than this may be the difference."""
 
@@ -38,6 +43,21 @@ class Gpus:
             for index, device in enumerate(self._devices)
         ]
         return max((answer for answer in answers if answer is not None), default=None)
+
+    def memory_bytes(self, pids: Collection[int]) -> int | None:
+        """Return how much GPU memory these processes have, on all devices; None when no GPU tells.
+
+        Where NVML cannot tell processes apart (with Windows' display driver model it cannot), all memory that
+        is in use on a device counts for whoever is on it.
+        """
+        answers = [self._memory_of(device, frozenset(pids)) for device in self._devices]
+        known = [answer for answer in answers if answer is not None]
+        return sum(known) if known else None
+
+    @property
+    def driver(self) -> str:
+        """Return the driver's version; empty when it does not tell."""
+        return _text(self._ask("nvmlSystemGetDriverVersion")) or ""
 
     def state(self) -> dict[str, Any]:
         """Return what can be said of driver and devices. What a device does not tell is None."""
@@ -77,6 +97,16 @@ class Gpus:
         theirs = {sample.pid: sample.smUtil for sample in samples}  # the last of each
         unexplained = float(whole) - sum(theirs.values())
         return unexplained if unexplained >= UNEXPLAINED_PERCENT else 0.0
+
+    def _memory_of(self, device: Any, pids: frozenset[int]) -> int | None:
+        here = self._processes(device)
+        ours = [process.usedGpuMemory for process in here if process.pid in pids]
+        if here and not ours:
+            return 0  # somebody else's device
+        if ours and None not in ours:
+            return sum(int(size) for size in ours)
+        used = _field(self._ask("nvmlDeviceGetMemoryInfo", device), "used")
+        return None if used is None else int(used)
 
     def _samples(self, index: int, seen_until: dict[int, int]) -> Iterator[Any]:
         last = seen_until.get(index, 0)
@@ -124,6 +154,10 @@ class RunGpus:
         """Return how busy these processes have kept the busiest GPU since the last call."""
         return self._gpus.percent(pids, self._seen_until)
 
+    def memory_bytes(self, pids: Collection[int]) -> int | None:
+        """Return how much GPU memory these processes have."""
+        return self._gpus.memory_bytes(pids)
+
     def state(self) -> dict[str, Any]:
         """Return what can be said of driver and devices."""
         return self._gpus.state()
@@ -143,6 +177,21 @@ def open_gpus(module: str = "pynvml") -> Gpus | None:
         log.debug("no GPU: %s", error, extra={"action": "gpu_absent"})
         return None
     return gpus
+
+
+def driver_version() -> str:
+    """Return the version of the GPU's driver; empty without one, or when it does not answer soon."""
+    eyes = Eyes(_ask_driver, name="driver-version", patience=DRIVER_PATIENCE)
+    try:
+        return eyes.see()
+    except (StillLooking, Blind) as error:
+        log.warning("driver version unknown: %s", error, extra={"action": "gpu_absent"})
+        return ""
+
+
+def _ask_driver() -> str:
+    gpus = open_gpus()
+    return gpus.driver if gpus else ""
 
 
 def _text(value: Any) -> str | None:

@@ -9,12 +9,14 @@ from datetime import timedelta
 
 from scanfleet import contract
 from scanfleet.agent.message import HeldMessage
-from scanfleet.agent.output import ProgressBoard
+from scanfleet.agent.output import ProgressBoard, Standing
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.vitals import Allowances, Vitals
 from scanfleet.errors import JobFailure, LeaseLost, NotFound, Unavailable
 from scanfleet.jobs import FailureClass, Job
 from scanfleet.leases import Lease, Leases
+from scanfleet.log_context import ContextThread
 from scanfleet.queue import JobQueues
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Heartbeat:
         vitals: Vitals,
         stop: StopRequest,
         on_stuck: Callable[[JobFailure], None],
+        usage: UsageMeter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._leases = pulse.leases
@@ -73,6 +76,7 @@ class Heartbeat:
         self._lease = lease
         self._message = message
         self._board = board
+        self._usage = usage or UsageMeter()
         self._vitals = vitals
         self._stop = stop
         self._on_stuck = on_stuck
@@ -80,8 +84,9 @@ class Heartbeat:
         self._asked_at: float | None = None
         self._renewed_at = self._extended_at = clock()
         self._written = board.current()
+        self._stage_since: tuple[float, float] | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job.job_id}", daemon=True)
+        self._thread = ContextThread(target=self._run, name=f"heartbeat-{lease.job.job_id}", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
@@ -122,10 +127,9 @@ class Heartbeat:
         silent = self._clock() - self._renewed_at
         if silent >= self._rules.lease.total_seconds():
             raise LeaseLost(f"not renewed for {silent:.0f} s")
-        progress = self._board.current()
-        is_changed = progress != self._written and silent >= PROGRESS_INTERVAL_SECONDS
+        is_changed = self._board.current() != self._written and silent >= PROGRESS_INTERVAL_SECONDS
         is_due = silent >= self._rules.every.total_seconds()
-        job = self._renew(*progress) if is_changed or is_due else self._look()
+        job = self._renew() if is_changed or is_due else self._look()
         if job.cancel_requested_at is not None and job.committed_attempt is None:
             self._stop.set(StopReason.CANCELLED)
 
@@ -141,16 +145,33 @@ class Heartbeat:
         elif self._clock() - self._asked_at >= self._rules.allowances.stop.total_seconds():
             raise AttemptStuck(stall.reason)
 
-    def _renew(self, percent: float, stage: str | None) -> Job:
+    def _renew(self) -> Job:
+        standing = self._board.standing()
         # Measured from before the call: the lease may not end later than this agent believes it does.
         sent_at = self._clock()
-        renewed = self._leases.renew(self._lease, progress_percent=percent, stage=stage)
+        renewed = self._leases.renew(
+            self._lease,
+            progress_percent=standing.percent,
+            stage=standing.stage,
+            stage_since=self._since(standing),
+            stage_seconds=standing.stage_seconds,
+            usage=self._usage.usage(),
+        )
         self._renewed_at = sent_at
-        self._written = (percent, stage)
+        self._written = (standing.percent, standing.stage)
         if sent_at - self._extended_at >= self._rules.every.total_seconds():
             self._message.extend(self._queues)
             self._extended_at = sent_at
         return renewed.job
+
+    def _since(self, standing: Standing) -> float | None:
+        """Return when the stage began by the table's clock, the same at each beat; None without a stage."""
+        if standing.stage is None:
+            return None
+        if self._stage_since is None or self._stage_since[0] != standing.began_at:
+            age = max(0.0, self._board.now - standing.began_at)
+            self._stage_since = standing.began_at, round(self._leases.now() - age, 3)
+        return self._stage_since[1]
 
     def _look(self) -> Job:
         try:

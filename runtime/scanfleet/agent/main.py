@@ -7,14 +7,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
+from scanfleet import log_context
 from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker, BreakerRules
 from scanfleet.agent.build import build_pulse, build_releases, build_self_check, build_tools
 from scanfleet.agent.fleet_member import FleetMember
+from scanfleet.agent.gpu import driver_version
 from scanfleet.agent.instance import Instance, InstanceMetadata
 from scanfleet.agent.log_files import log_files
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
@@ -29,11 +31,16 @@ from scanfleet.clients import (
     build_autoscaling_client,
     build_clients,
     build_heartbeat_clients,
+    build_log_levels_client,
+    build_logs_client,
     build_ssm_client,
 )
 from scanfleet.contract import Component
-from scanfleet.errors import ConfigurationError
-from scanfleet.log_setup import configure_logging
+from scanfleet.errors import ConfigurationError, Unavailable
+from scanfleet.jobs import Machine
+from scanfleet.log_levels_keeper import LevelKeeper
+from scanfleet.log_levels_store import LogLevelRules
+from scanfleet.log_setup import Verbosity, configure_logging
 from scanfleet.processors.base import Processor
 from scanfleet.processors.registry import pool_processors
 from scanfleet.settings import AgentSettings, load
@@ -49,11 +56,12 @@ OnStop = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where an agent of a fleet runs."""
+    """Where an agent of a fleet runs. launched_at: epoch seconds, if it could be learned."""
 
     instance: Instance
     metadata: InstanceMetadata
     member: FleetMember
+    launched_at: float | None = None
 
     @property
     def facts(self) -> dict[str, str]:
@@ -70,7 +78,20 @@ def find_place(settings: AgentSettings) -> Place | None:
     instance = metadata.instance()
     client = build_autoscaling_client(instance.region)
     member = FleetMember(client, fleet=settings.fleet, instance_id=instance.instance_id)
-    return Place(instance=instance, metadata=metadata, member=member)
+    launched_at = None
+    with suppress(Unavailable):  # for receipts, which can do without
+        launched_at = metadata.launched_at()
+    return Place(instance=instance, metadata=metadata, member=member, launched_at=launched_at)
+
+
+def machine_of(settings: AgentSettings, place: Place | None) -> Machine:
+    """Return what attempts' records say of this machine."""
+    known = Machine(driver=driver_version(), slots=settings.slots)
+    if place is None:
+        return known
+    at = place.instance
+    of_fleet = {**place.facts, "region": at.region, "booted_at": place.launched_at}
+    return known.model_copy(update=of_fleet)
 
 
 @contextmanager
@@ -134,7 +155,15 @@ def serve(
         claim(scratch)
         name = agent_id(settings, place)
         pulse = build_pulse(settings, build_heartbeat_clients())
-        tools = build_tools(settings, clients, pulse, scratch, processors)
+        tools = build_tools(
+            settings,
+            clients,
+            pulse,
+            scratch,
+            processors,
+            machine=machine_of(settings, place),
+            logs=build_logs_client() if settings.processor_log_group else None,
+        )
         worker = new_worker(settings, clients, tools, agent_id=name, place=place, releases=releases)
         self_check = build_self_check(
             settings,
@@ -210,6 +239,23 @@ def find_releases(settings: AgentSettings) -> ReleaseKeeper | None:
     return build_releases(settings, settings.medit_releases, build_clients().s3, build_ssm_client())
 
 
+@contextmanager
+def level_keeper(settings: AgentSettings, verbosity: Verbosity, machines: set[str]) -> Iterator[None]:
+    """Heed log levels that are set from outside while the block runs."""
+    keeper = LevelKeeper(
+        LogLevelRules(build_log_levels_client, settings.stage),
+        verbosity,
+        component=Component.AGENT,
+        machines=machines,
+        look_every=timedelta(seconds=settings.log_level_look_seconds),
+    )
+    keeper.start()
+    try:
+        yield
+    finally:
+        keeper.stop()
+
+
 def agent_id(settings: AgentSettings, place: Place | None) -> str:
     """Return the agent's name: in a fleet the instance's, so that reports and instances meet."""
     if settings.agent_id:
@@ -223,11 +269,17 @@ def run_agent(*, on_stop: OnStop, on_serving: Callable[[], None] | None = None) 
     try:
         settings = load(AgentSettings)
         files = log_files(settings.log_folder) if settings.log_folder else None
-        configure_logging(Component.AGENT, settings.log_level, stage=settings.stage, files=files)
+        verbosity = configure_logging(Component.AGENT, settings.log_level, stage=settings.stage, files=files)
         place = find_place(settings)
+        name = agent_id(settings, place)
+        instance_id = place.instance.instance_id if place else None
+        log_context.set_process_facts(agent_id=name, instance_id=instance_id)
         releases = find_releases(settings)
         processors = pool_processors(settings, settings.pool, releases)
-        serve(settings, processors, place=place, releases=releases, on_serving=on_serving, on_stop=on_stop)
+        with level_keeper(settings, verbosity, machines={name, instance_id or name}):
+            serve(
+                settings, processors, place=place, releases=releases, on_serving=on_serving, on_stop=on_stop
+            )
     except ConfigurationError as error:
         if place is not None:  # starting again would not help
             give_up(place.member, str(error))

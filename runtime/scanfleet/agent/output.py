@@ -3,7 +3,8 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -84,6 +85,17 @@ class ProgramLog:
                 log.error("program log cut", extra={"action": "program_log_cut", "error": str(error)})
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a program is. began_at: when its stage began, by the board's clock."""
+
+    percent: float
+    stage: str | None
+    began_at: float
+    stage_seconds: Mapping[str, float]
+    """Of the stages that have ended."""
+
+
 class ProgressBoard:
     """The latest progress of one attempt, written by the pipe readers and read by the heartbeat."""
 
@@ -95,11 +107,13 @@ class ProgressBoard:
         self._stage: str | None = None
         self._stage_seconds: dict[str, float] = {}
         self._failure_reason: str | None = None
+        self._marks: dict[int, float] = {}
 
     def update(self, progress: Progress) -> None:
         """Take over what a line told. Percentages only grow: programs restart their counts per stage."""
         with self._lock:
             if progress.percent is not None:
+                self._mark(progress.percent)
                 self._percent = max(self._percent, progress.percent)
             if progress.stage is not None and progress.stage != self._stage:
                 self._end_stage()
@@ -112,18 +126,41 @@ class ProgressBoard:
         with self._lock:
             return self._percent, self._stage
 
+    def standing(self) -> Standing:
+        """Return all that there is to tell."""
+        with self._lock:
+            return Standing(self._percent, self._stage, self._stage_since, self._rounded())
+
+    @property
+    def now(self) -> float:
+        """Return the time by the board's clock."""
+        return self._clock()
+
+    @property
+    def marks(self) -> dict[int, float]:
+        """Return when the program first was at 10, 20, ... 90 percent, by the board's clock."""
+        with self._lock:
+            return dict(self._marks)
+
     def finish(self) -> dict[str, float]:
         """Return the seconds spent per stage, the last one ending now."""
         with self._lock:
             self._end_stage()
             self._stage = None
-            return {stage: round(seconds, 3) for stage, seconds in self._stage_seconds.items()}
+            return self._rounded()
 
     @property
     def failure_reason(self) -> str | None:
         """Return the reason that the program gave for its failure, if it did."""
         with self._lock:
             return self._failure_reason
+
+    def _rounded(self) -> dict[str, float]:
+        return {stage: round(seconds, 3) for stage, seconds in self._stage_seconds.items()}
+
+    def _mark(self, percent: float) -> None:
+        for mark in range(10 * (int(self._percent) // 10 + 1), min(90, int(percent)) + 1, 10):
+            self._marks.setdefault(mark, self._clock())
 
     def _end_stage(self) -> None:
         now = self._clock()

@@ -150,6 +150,11 @@ class FolderGrowth:
         self._next_walk = clock()
         self._size = self._walk()
 
+    @property
+    def size(self) -> int | None:
+        """Return the size at the last walk; None when there was too much to look at."""
+        return self._size
+
     def measure(self) -> int:
         """Return the bytes by which the size has changed since the last walk; 0 where none was due."""
         now = self._clock()

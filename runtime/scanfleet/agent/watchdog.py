@@ -15,6 +15,7 @@ from scanfleet.agent.eyes import BLIND_AFTER, Blind, Eyes, StillLooking
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.program import RunningProgram
 from scanfleet.agent.usage import FolderGrowth, TreeMeter, TreeUsage
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.verdict import Judge, Look, Verdict
 from scanfleet.agent.watch import Sample
 from scanfleet.errors import JobFailure
@@ -25,14 +26,16 @@ log = logging.getLogger(__name__)
 SAMPLES_KEPT = 120
 """The last ones are part of the evidence: four minutes at the usual pace."""
 
-OnCompleted = Callable[[float, Mapping[str, float]], None]
-"""Takes the run's seconds and those of its stages."""
+OnCompleted = Callable[[float, Mapping[str, float], float], None]
+"""Takes the run's seconds, those of its stages, and those from its end until its job was completed."""
 
 
 class GpuPort(Protocol):
     """See `gpu.RunGpus`."""
 
     def percent(self, pids: Collection[int]) -> float | None: ...
+
+    def memory_bytes(self, pids: Collection[int]) -> int | None: ...
 
     def state(self) -> dict[str, Any]: ...
 
@@ -52,12 +55,15 @@ class EvidencePort(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look has found."""
+    """What one look has found. at: when; disk_bytes: of the folders that grow, as last walked."""
 
+    at: float
     usage: TreeUsage
     printed_bytes: int
     output_growth_bytes: int
+    disk_bytes: int | None
     gpu_percent: float | None
+    gpu_memory_bytes: int | None
     dialogs: tuple[Dialog, ...]
 
 
@@ -65,7 +71,8 @@ class Watchdog:
     """Watches one run of one program. See `watch.Watch`. clock: seconds.
 
     It begins to count when it is made, which is right before the program starts. Systems and drivers that do
-    not answer hold it up for a moment at most: then only the limits of time count.
+    not answer hold it up for a moment at most: then only the limits of time count. meter: takes what each
+    look has found. input_bytes: what the workspace holds besides the folders that grow.
     """
 
     def __init__(
@@ -78,12 +85,15 @@ class Watchdog:
         gpus: GpuPort | None = None,
         evidence: EvidencePort | None = None,
         on_completed: OnCompleted | None = None,
+        meter: UsageMeter | None = None,
+        input_bytes: int = 0,
         dialogs: Callable[[Collection[int]], tuple[Dialog, ...]] = dialogs_of,
         blind_after: timedelta = BLIND_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._program_log, self._board, self._growth = program_log, board, growth
         self._gpus, self._evidence, self._on_completed = gpus, evidence, on_completed
+        self._meter, self._input_bytes = meter, input_bytes
         self._dialogs = dialogs
         self._blind_after = blind_after
         self._clock = clock
@@ -115,10 +125,10 @@ class Watchdog:
             verdict = Verdict(Budget.DIALOG, reason)
         return None if verdict is None else self._end(program, verdict)
 
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
+    def completed(self, stage_seconds: Mapping[str, float], *, since_end: float = 0.0) -> None:
         """Have the run remembered."""
         if self._on_completed is not None:
-            self._on_completed(self._clock() - self._started_at, stage_seconds)
+            self._on_completed(self._clock() - since_end - self._started_at, stage_seconds, since_end)
 
     def _see(self, program: RunningProgram) -> Seen | None:
         """Return what there is to see; None when the system does not tell. Raises StillLooking."""
@@ -138,10 +148,13 @@ class Watchdog:
         """Ask everything that may not answer."""
         usage = meter.measure()
         return Seen(
+            at=self._clock() - self._started_at,
             usage=usage,
             printed_bytes=self._program_log.printed_bytes,
             output_growth_bytes=self._growth.measure(),
+            disk_bytes=self._growth.size,
             gpu_percent=None if self._gpus is None else self._gpus.percent(usage.pids),
+            gpu_memory_bytes=None if self._gpus is None else self._gpus.memory_bytes(usage.pids),
             dialogs=self._find_dialogs(usage.pids),
         )
 
@@ -165,7 +178,20 @@ class Watchdog:
         )
         self._printed_bytes = seen.printed_bytes
         self._samples.append(sample)
+        if self._meter is not None:
+            self._count(self._meter, seen)
         return sample
+
+    def _count(self, meter: UsageMeter, seen: Seen) -> None:
+        meter.add(
+            seen.at,
+            cpu_seconds=seen.usage.cpu_seconds,
+            io_bytes=seen.usage.io_bytes,
+            memory_bytes=seen.usage.resident_bytes,
+            gpu_percent=seen.gpu_percent,
+            gpu_memory_bytes=seen.gpu_memory_bytes,
+            disk_bytes=None if seen.disk_bytes is None else self._input_bytes + seen.disk_bytes,
+        )
 
     def _end(self, program: RunningProgram, verdict: Verdict) -> JobFailure:
         facts = _facts("program_hangs", program) | {"budget": verdict.budget}

@@ -46,6 +46,8 @@ class Watches:
             gpus=RunGpus(self._gpus) if self._gpus else None,
             evidence=evidence,
             on_completed=partial(self._remember, run),
+            meter=run.usage,
+            input_bytes=run.input_bytes,
         )
 
     def budgets(self, run: Run) -> Budgets:

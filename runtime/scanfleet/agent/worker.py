@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from scanfleet import log_context
 from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker
 from scanfleet.agent.delivery import Deliveries
 from scanfleet.agent.inquiry import Inquiry
+from scanfleet.agent.machine_time import MachineTime, boot_seconds
 from scanfleet.agent.placement import Neighbours
 from scanfleet.agent.readiness import Readiness
 from scanfleet.agent.reporting import Reporter
@@ -101,6 +103,7 @@ class Worker:
             pool=pool,
             on_end=self._inquiry.ended,
             on_start=self._reporter.wake,
+            machine_time=MachineTime(slots, boot_seconds=boot_seconds(tools.machine, self._started_at)),
             clock=clock,
         )
 
@@ -294,6 +297,10 @@ class Worker:
         self._tell_listeners()
 
     def _handle(self, message: Message, stop: StopRequest) -> None:
+        with log_context.bound(agent_id=self._agent_id):
+            self._handle_bound(message, stop)
+
+    def _handle_bound(self, message: Message, stop: StopRequest) -> None:
         try:
             self._deliveries.handle(message, stop)
         except ScanfleetError as error:
