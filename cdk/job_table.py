@@ -7,6 +7,7 @@ from aws_cdk.aws_dynamodb import (
     BillingMode,
     PointInTimeRecoverySpecification,
     ProjectionType,
+    StreamViewType,
     Table,
     TableEncryption,
 )
@@ -37,6 +38,8 @@ class JobTable(Construct):
             billing_mode=BillingMode.PAY_PER_REQUEST,
             encryption=TableEncryption.CUSTOMER_MANAGED if key else TableEncryption.AWS_MANAGED,
             encryption_key=key,
+            # Both images: who pushes changes drops the heartbeats that changed nothing anybody sees.
+            stream=StreamViewType.NEW_AND_OLD_IMAGES,
             time_to_live_attribute=TableKey.EXPIRES_AT,
             point_in_time_recovery_specification=PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True

@@ -16,9 +16,12 @@ from scanfleet.errors import ConfigurationError
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
+
+    from scanfleet.events.feed import StreamsClient
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
@@ -96,6 +99,14 @@ def build_autoscaling_client(region: str, *, session: boto3.Session | None = Non
     return (session or boto3.Session()).client("autoscaling", region_name=region, config=config)
 
 
+def build_streams_client(*, session: boto3.Session | None = None) -> "StreamsClient":
+    """Return the client that reads the job table's stream; it gives up soon, its callers try again."""
+    client: StreamsClient = (session or boto3.Session()).client(
+        "dynamodbstreams", config=_short_config(max_connections=2)
+    )
+    return client
+
+
 def build_ssm_client(*, session: boto3.Session | None = None) -> "SSMClient":
     """Return the client that reads parameters; it gives up soon, its callers try again."""
     config = Config(
@@ -104,6 +115,25 @@ def build_ssm_client(*, session: boto3.Session | None = None) -> "SSMClient":
         retries={"mode": "standard", "total_max_attempts": 2},
     )
     return (session or boto3.Session()).client("ssm", config=config)
+
+
+def build_log_levels_client(*, session: boto3.Session | None = None) -> "SSMClient":
+    """Return the client that looks at log levels in passing; it gives up at once, the next look comes soon."""
+    return (session or boto3.Session()).client("ssm", config=_passing_config(seconds=1))
+
+
+def build_logs_client(*, session: boto3.Session | None = None) -> "CloudWatchLogsClient":
+    """Return the client that writes log lines; it gives up at once: nothing may wait long for them."""
+    return (session or boto3.Session()).client("logs", config=_passing_config(seconds=3))
+
+
+def _passing_config(*, seconds: float) -> Config:
+    return Config(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        tcp_keepalive=True,
+    )
 
 
 def _s3_client(session: boto3.Session, max_connections: int) -> "S3Client":
@@ -128,6 +158,16 @@ def _s3_client(session: boto3.Session, max_connections: int) -> "S3Client":
 def _is_amazon(endpoint_url: str) -> bool:
     host = urlsplit(endpoint_url).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _short_config(*, max_connections: int) -> Config:
+    return Config(
+        connect_timeout=HEARTBEAT_TIMEOUT_SECONDS,
+        read_timeout=HEARTBEAT_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        max_pool_connections=max_connections,
+        tcp_keepalive=True,
+    )
 
 
 def _config(max_connections: int, read_timeout_seconds: float) -> Config:

@@ -20,6 +20,8 @@ from scanfleet.api.identity import Caller
 from scanfleet.api.services import Services, services_over
 from scanfleet.clients import Clients, build_clients
 from scanfleet.contract import Pool, Priority
+from scanfleet.events.feed import open_feed
+from scanfleet.events.hub import Hub
 from scanfleet.jobs import Job
 from scanfleet.leases import Lease, Leases
 from scanfleet.processors import medit_settings
@@ -162,9 +164,13 @@ def served_with(api: RunningApi, **changed_settings: Any) -> Iterator[RunningApi
 def _served(clients: Clients, settings: ApiSettings, clock: Clock) -> Iterator[RunningApi]:
     processors: dict[str, Processor] = {p.name: p for p in (PlyProcessor(), WindowsProcessor())}
     services = services_over(clients, settings, processors=processors, clock=clock)
-    app = create_app(services, settings)
+    streams = boto3.Session(**SESSION).client(
+        "dynamodbstreams", endpoint_url=clients.dynamodb.meta.endpoint_url
+    )
+    hub = Hub(lambda: open_feed(clients.dynamodb, streams, services.store, settings.job_table))
+    app = create_app(services, settings, hub=hub)
     app.state.identity = HeaderIdentity()
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as http:
+    with serving(app, hub) as url, httpx.Client(base_url=url, timeout=30) as http:
         yield RunningApi(http, url, services, settings, clients, clock)
 
 
@@ -236,7 +242,7 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, hub: Hub | None = None) -> Iterator[str]:
     """Serve an ASGI app with uvicorn in a thread; yield its address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
@@ -249,5 +255,7 @@ def serving(app: Any) -> Iterator[str]:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
+        if hub is not None:
+            server.servers[0].get_loop().call_soon_threadsafe(hub.close)
         server.should_exit = True
         thread.join(timeout=30)

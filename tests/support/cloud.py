@@ -22,12 +22,17 @@ def moto_job_table(patch: pytest.MonkeyPatch, name: str = "jobs") -> Iterator[An
         yield client
 
 
-def create_job_table(client: Any, name: str) -> None:
+def create_job_table(client: Any, name: str, *, has_stream: bool = True) -> None:
     """Create the job table with the contract's keys and indexes."""
     attributes = {TableKey.PARTITION, TableKey.SORT, TableKey.JOB_ID, *INDEX_PARTITION_KEYS.values()}
     client.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
+        StreamSpecification=(
+            {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+            if has_stream
+            else {"StreamEnabled": False}
+        ),
         KeySchema=_keys(TableKey.PARTITION, TableKey.SORT),
         AttributeDefinitions=[{"AttributeName": a, "AttributeType": "S"} for a in sorted(attributes)],
         GlobalSecondaryIndexes=[

@@ -9,6 +9,8 @@ import sys
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.support.api import SESSION, clients_of, emulated_aws, make_resources
 
@@ -81,3 +83,48 @@ def test_a_taken_port_is_a_sentence_and_exit_code_2(environment):
     assert server.returncode == 2
     assert "SCANFLEET_PORT" in errors
     assert "Traceback" not in errors
+
+
+def test_the_server_ends_its_streams_and_stops_within_the_grace(environment):
+    with start(environment) as server:
+        try:
+            url = server.stdout.readline().removeprefix("listening on ").strip()
+            with (
+                httpx.stream("GET", f"{url}/events", timeout=60) as stream,
+                connect(url.replace("http", "ws") + "/ws", proxy=None) as websocket,
+            ):
+                lines = stream.iter_lines()
+                first = next(lines)
+                websocket.send('{"ping": true}')
+                answer = websocket.recv(timeout=60)
+                server.send_signal(signal.SIGINT)
+                rest = list(lines)
+                with pytest.raises(ConnectionClosed) as closed:
+                    websocket.recv(timeout=60)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            _, errors = server.communicate(timeout=60)
+
+    assert first == "retry: 1000"
+    assert "event: subscribed" in rest  # and the stream's end was a clean one, or iterating had raised
+    assert answer == '{"type":"pong"}'
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code in {1001, 1012}, "going away, or the service restarts"
+    logged = [json.loads(line) for line in errors.splitlines()]
+    assert not [line for line in logged if line["level"] in {"ERROR", "CRITICAL"}], errors
+
+
+def test_a_websockets_message_that_is_too_long_ends_its_connection(environment):
+    with start(environment) as server:
+        try:
+            url = server.stdout.readline().removeprefix("listening on ").strip()
+            with connect(url.replace("http", "ws") + "/ws", proxy=None) as websocket:
+                websocket.send("x" * 100_000)
+                with pytest.raises(ConnectionClosed) as closed:
+                    websocket.recv(timeout=60)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009, "message too big"

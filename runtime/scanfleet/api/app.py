@@ -17,6 +17,7 @@ from scanfleet.api.routes import (
     console,
     dead_letters,
     documentation,
+    events,
     evidence,
     job,
     jobs,
@@ -25,16 +26,18 @@ from scanfleet.api.routes import (
     process,
     status,
     uploads,
+    websocket,
 )
 from scanfleet.api.services import Services
 from scanfleet.contract import PRODUCT
+from scanfleet.events.hub import Hub
 from scanfleet.settings import ApiSettings
 
 __all__ = ["Services", "create_app"]
 
 
-def create_app(services: Services, settings: ApiSettings) -> FastAPI:
-    """Return the app over these services."""
+def create_app(services: Services, settings: ApiSettings, *, hub: Hub | None = None) -> FastAPI:
+    """Return the app over these services. Without a hub of events, as in Lambda, nothing is streamed."""
     app = FastAPI(
         title="Scanfleet",
         version=version(PRODUCT),
@@ -48,12 +51,13 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     )
     app.state.services = services
     app.state.settings = settings
+    app.state.events = hub
     app.state.identity = identity_provider(settings)
     app.state.readiness = Readiness(services, settings)
     problems.install(app)
     app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
     calls, pages = (
-        (process, jobs, job, log, evidence, status, metrics, uploads, dead_letters),
+        (process, jobs, job, log, events, evidence, status, metrics, uploads, dead_letters),
         (documentation, console),
     )
     for module in calls:
@@ -64,6 +68,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         )
     for module in pages:
         app.include_router(module.router, include_in_schema=False)
+    app.include_router(websocket.router)
     app.state.routes = [route for module in (*calls, *pages) for route in module.router.routes]
     openapi.install(app)
     return app

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
+from scanfleet import log_context
 from scanfleet.api.problems import REQUEST_ID_KEY, internal_error, problem_response
 from scanfleet.contract import Auth, Route
 from scanfleet.settings import ApiSettings
@@ -16,7 +17,13 @@ from scanfleet.telemetry import record_request
 
 log = logging.getLogger(__name__)
 
+POLICY_VIOLATION = 1008
+"""Close code of a WebSocket that is not wanted. Source: RFC 6455, 7.4.1."""
+TRACE_HEADER = "X-Trace-Id"
+"""The request's trace: the caller's own if it sent a valid `traceparent`, else a fresh one."""
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+IS_HEAD_KEY = "scanfleet.is_head"
+"""In the scope of a request that wants no body: what never ends must not begin."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -51,11 +58,34 @@ class Guard:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other kinds of connection pass."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        """Handle one request or one WebSocket; the server's own life signs pass."""
+        match scope["type"]:
+            case "http":
+                await _Exchange(scope, send).run(self._app, self._hosts, receive)
+            case "websocket":
+                await self._converse(scope, receive, send)
+            case _:
+                await self._app(scope, receive, send)
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a WebSocket in that was meant for this server, and that no foreign page opens.
+
+        Browsers let every page open one to any host, and its page may then read all that comes; only the
+        server's look at Origin is in the way. Source: RFC 6455, 10.2.
+        """
+        scope[REQUEST_ID_KEY] = str(ULID())
+        facts = {"path": scope["path"], "request_id": scope[REQUEST_ID_KEY]}
+        refusal = _refusal(scope, self._hosts)
+        if refusal is not None:
+            log.warning("websocket refused: %s", refusal[1], extra={"action": "websocket_refused"} | facts)
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})  # before accept: HTTP 403
             return
-        await _Exchange(scope, send).run(self._app, self._hosts, receive)
+        log.info("websocket opened", extra={"action": "websocket_opened"} | facts)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            log.exception("websocket failed", extra={"action": "websocket_failed"} | facts)
+            raise
 
 
 class _Exchange:
@@ -67,11 +97,17 @@ class _Exchange:
         self._status = 0
         self._method: str = scope["method"]
         self._request_id = str(ULID())
+        sent = Headers(scope=scope).get("traceparent")
+        self._trace_id = log_context.trace_id_of(sent) or log_context.new_trace_id()
         self._started = time.monotonic()
         self._answered: float | None = None
         scope[REQUEST_ID_KEY] = self._request_id
 
     async def run(self, app: ASGIApp, hosts: frozenset[str] | None, receive: Receive) -> None:
+        with log_context.bound(request_id=self._request_id, trace_id=self._trace_id):
+            await self._run(app, hosts, receive)
+
+    async def _run(self, app: ASGIApp, hosts: frozenset[str] | None, receive: Receive) -> None:
         try:
             refusal = _refusal(self._scope, hosts)
             if refusal is None:
@@ -93,6 +129,7 @@ class _Exchange:
         """Return the scope that the app sees: HEAD is answered as GET, without the body (RFC 9110, 9.3.2)."""
         if self._scope["method"] == "HEAD":
             self._scope["method"] = "GET"
+            self._scope[IS_HEAD_KEY] = True
         return self._scope
 
     @property
@@ -106,6 +143,7 @@ class _Exchange:
             self._answered = time.monotonic()
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
+            headers[TRACE_HEADER] = self._trace_id
             for name, value in DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
         elif message["type"] == "http.response.body" and self._method == "HEAD":
@@ -133,14 +171,15 @@ class _Exchange:
 
 
 def _refusal(scope: Scope, hosts: frozenset[str] | None) -> tuple[int, str] | None:
-    """Return status and detail when the request was not meant for this server, or None."""
+    """Return status and detail when the request or WebSocket was not meant for this server, or None."""
     headers = Headers(scope=scope)
     host = headers.get("host", "")
     if hosts is not None and _host_name(host) not in hosts:
         allowed = ", ".join(sorted(hosts))
         return 421, f"this server does not answer for host {host[:200]!r}; it does for: {allowed}"
     origin = headers.get("origin")
-    if scope["method"] not in _SAFE_METHODS and origin is not None and not _is_same_site(origin, host):
+    is_safe = scope["type"] == "http" and scope["method"] in _SAFE_METHODS
+    if not is_safe and origin is not None and not _is_same_site(origin, host):
         return 403, f"requests from the origin {origin[:200]!r} may not change anything here"
     return None
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from scanfleet import log_context
 
 LOCAL_OWNER = "local"
 
@@ -32,7 +35,7 @@ class Caller:
 class IdentityProvider(Protocol):
     """Tells who sent a request."""
 
-    def identify(self, request: Request) -> Caller:
+    def identify(self, request: HTTPConnection) -> Caller:
         """Return the caller."""
         ...
 
@@ -43,16 +46,18 @@ class LocalIdentity:
     Safe only because the API then listens on the loopback address and refuses foreign hosts and origins.
     """
 
-    def identify(self, request: Request) -> Caller:
+    def identify(self, request: HTTPConnection) -> Caller:
         """Return the local operator, whatever the request says."""
         del request
         return Caller(owner=LOCAL_OWNER, is_operator=True)
 
 
-def current_caller(request: Request) -> Caller:
-    """Return who sent the request. A FastAPI dependency; tests override it."""
+def current_caller(request: HTTPConnection) -> Caller:
+    """Return who sent the request or opens the WebSocket. A FastAPI dependency; tests override it."""
     provider: IdentityProvider = request.app.state.identity
-    return provider.identify(request)
+    caller = provider.identify(request)
+    log_context.add(caller=caller.owner)
+    return caller
 
 
 CallerDep = Annotated[Caller, Depends(current_caller)]

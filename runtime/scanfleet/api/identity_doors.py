@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Never
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from scanfleet.api.identity import Caller, IdentityProvider, LocalIdentity
 from scanfleet.api.problems import HttpProblem
@@ -56,7 +56,7 @@ class DoorIdentity:
             for caller in tenant.callers
         }
 
-    def identify(self, request: Request) -> Caller:
+    def identify(self, request: HTTPConnection) -> Caller:
         """Return the caller. Raises the 403 when the door did not say who it is."""
         owner = self._owner(request.scope.get(EVENT) or {})
         try:

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from scanfleet.api.identity import CallerDep
+from scanfleet import log_context
+from scanfleet.api.identity import Caller, CallerDep
 from scanfleet.api.schemas import EXAMPLE_JOB_ID
-from scanfleet.api.services import ServicesDep
+from scanfleet.api.services import Services, ServicesDep
 from scanfleet.errors import NotFound
 from scanfleet.jobs import Job, is_job_id
 
@@ -16,9 +17,14 @@ def _visible_job(
     services: ServicesDep,
     caller: CallerDep,
 ) -> Job:
+    return visible_job(services, caller, job_id)
+
+
+def visible_job(services: Services, caller: Caller, job_id: str) -> Job:
     """Return the job. Raises NotFound, the same for a job of another owner as for one that never was."""
     if not is_job_id(job_id):
         raise NotFound(f"{job_id[:64]!r} is not a job id: those have 26 characters, like {EXAMPLE_JOB_ID}")
+    log_context.add(job_id=job_id)
     job = services.store.get(job_id)
     if not caller.may_see(job.owner):
         raise NotFound(f"no job {job_id}")

@@ -4,14 +4,20 @@ import logging
 import socket
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 
 import uvicorn
 
 from scanfleet.api.app import create_app
 from scanfleet.api.services import services_over
-from scanfleet.clients import build_clients
+from scanfleet.clients import build_clients, build_log_levels_client, build_streams_client
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError
+from scanfleet.events.feed import open_feed
+from scanfleet.events.hub import Hub
+from scanfleet.log_levels_keeper import LevelKeeper
+from scanfleet.log_levels_store import LogLevelRules
 from scanfleet.log_setup import configure_logging
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
@@ -20,6 +26,10 @@ log = logging.getLogger(__name__)
 
 EXIT_MISCONFIGURED = 2
 GRACE_SECONDS = 5
+WEBSOCKET_MESSAGE_BYTES = 8 * 1024
+"""Of what clients send: they subscribe, and say nothing else."""
+WEBSOCKET_QUEUE = 16
+"""So many messages of one client wait to be read, then its connection does."""
 REQUEST_THREADS = 40
 """Handlers run in this many threads at most. Source: AnyIO documentation, "Working with threads"."""
 
@@ -36,12 +46,20 @@ def main() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"scanfleet-api: {error}\n")
         raise SystemExit(EXIT_MISCONFIGURED) from error
-    configure_logging(Component.API, settings.log_level, stage=settings.stage)
-    processors = known_processors(settings)
-    services = services_over(
-        build_clients(max_connections=REQUEST_THREADS), settings, processors=processors, clock=time.time
+    verbosity = configure_logging(Component.API, settings.log_level, stage=settings.stage)
+    levels = LevelKeeper(
+        LogLevelRules(build_log_levels_client, settings.stage),
+        verbosity,
+        component=Component.API,
+        look_every=timedelta(seconds=settings.log_level_look_seconds),
     )
-    app = create_app(services, settings)
+    levels.start()
+    processors = known_processors(settings)
+    clients = build_clients(max_connections=REQUEST_THREADS)
+    services = services_over(clients, settings, processors=processors, clock=time.time)
+    streams = build_streams_client()
+    hub = Hub(lambda: open_feed(clients.dynamodb, streams, services.store, settings.job_table))
+    app = create_app(services, settings, hub=hub)
     app.state.lives_on = True  # what it counts from request to request means something: GET /metrics
     config = uvicorn.Config(
         app,
@@ -49,12 +67,28 @@ def main() -> None:
         access_log=False,  # the app logs each request itself, without query strings
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES,
+        ws_max_queue=WEBSOCKET_QUEUE,
+        ws_per_message_deflate=False,
     )
     address = _address(listener)
     sys.stdout.write(f"listening on {address}\n")
     sys.stdout.flush()
     log.info("listening", extra={"action": "api_listening", "address": address})
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, before_shutdown=hub.close).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which waits for answers that go on for ever unless somebody ends them first."""
+
+    def __init__(self, config: uvicorn.Config, *, before_shutdown: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_shutdown = before_shutdown
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, end the streams, wait for the other answers, at most the grace period."""
+        self._before_shutdown()
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

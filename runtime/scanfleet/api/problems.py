@@ -48,6 +48,7 @@ class ProblemType(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "urn:scanfleet:problem:unsupported-media-type"
     MISDIRECTED = "urn:scanfleet:problem:misdirected-request"
     INVALID_REQUEST = "urn:scanfleet:problem:invalid-request"
+    NOT_STREAMED = "urn:scanfleet:problem:not-streamed"
     INTERNAL_ERROR = "urn:scanfleet:problem:internal-error"
     UNAVAILABLE = "urn:scanfleet:problem:unavailable"
 
@@ -63,6 +64,7 @@ BY_STATUS: dict[int, tuple[ProblemType, str]] = {
     421: (ProblemType.MISDIRECTED, "This server does not answer for that host"),
     422: (ProblemType.INVALID_REQUEST, "The request cannot be accepted as it is"),
     500: (ProblemType.INTERNAL_ERROR, "The server failed"),
+    501: (ProblemType.NOT_STREAMED, "This server does not stream"),
     503: (ProblemType.UNAVAILABLE, "A service that the call needs did not answer"),
 }
 
@@ -90,7 +92,7 @@ class Problem(BaseModel):
 
 @dataclass
 class HttpProblem(ScanfleetError):
-    """An answer that the HTTP layer itself decides: 400, 403, 413, 415, 421."""
+    """An answer that the HTTP layer itself decides: 400, 403, 413, 415, 421, 501."""
 
     status: int
     detail: str

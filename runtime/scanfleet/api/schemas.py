@@ -90,6 +90,7 @@ class JobDetail(JobSummary):
     replaces: str | None = Field(description="The completed job whose results this one was to replace.")
     superseded_by: str | None = Field(description="The job that has replaced this one's results.")
     why_waiting: str | None = Field(description="For queued jobs: what it waits for.")
+    trace_id: str | None = Field(default=None, description="Its submission's trace; also in every log line.")
 
 
 class JobPage(BaseModel):
@@ -156,6 +157,17 @@ class Presigned(BaseModel):
     expires_in_seconds: int
     headers: dict[str, str] = Field(description="Send exactly these with the request.")
     uri: str = Field(description="The same object as an S3 URI, as jobs name it.")
+
+
+class EventWays(BaseModel):
+    """How this server tells of changes, the best way first."""
+
+    websocket: str | None = Field(
+        description="Open this address soon; it may hold a ticket, so keep it secret. null: there is none."
+    )
+    server_sent_events: bool = Field(description="Whether /events and /job/{job_id}/events stream.")
+    poll_seconds: float = Field(description="Who asks from time to time instead keeps this pause.")
+    expires_in_seconds: int = Field(description="The address works this long; 0: always.")
 
 
 class Uploads(BaseModel):
