@@ -3,6 +3,7 @@ together.
 
 <state>/emulator/      the emulator's state
         agents/<name>/ each agent's scratch folder
+        shipped.json   how far the logs' metrics were shipped
 <logs>/<name>.log      what each process logs
 """
 
@@ -19,11 +20,12 @@ from types import TracebackType
 from typing import Self
 
 from scanfleet.client import Clock, Scanfleet
-from scanfleet.contract import Env, Pool
+from scanfleet.contract import SWEEPER_PERIOD, Env, Pool
 from scanfleet.errors import Unavailable
 from scanfleet.local.deploy import Cloud, DeployedSystem, start_cloud
 from scanfleet.local.emulator import LOOPBACK, free_port
 from scanfleet.local.emulator import NAME as EMULATOR
+from scanfleet.local.monitoring import LocalMonitoring
 from scanfleet.local.processes import Death, LocalModeError, Processes
 from scanfleet.local.sweeping import LocalSweeper
 from scanfleet.settings import ENV_PREFIX
@@ -46,6 +48,13 @@ class Plan:
     agents: int = 2
     port: int = 0
     emulator_port: int = 0
+    is_monitored: bool = False
+    """Whether metrics are put into the emulator's CloudWatch, for dashboards."""
+    sweep_every: timedelta = SWEEPER_PERIOD
+    agent_module: str = "scanfleet.agent.main"
+    api_module: str = "scanfleet.api.main"
+    processor: str = PROCESSOR
+    """The default one; tests start agents and an API that know another."""
 
 
 def tuning(environment: Mapping[str, str]) -> dict[str, str]:
@@ -79,6 +88,7 @@ class LocalSystem:
         self.processes = Processes(on_death=self._on_death)
         self._cloud: Cloud | None = None
         self._sweeper: LocalSweeper | None = None
+        self._monitoring: LocalMonitoring | None = None
         self.url = ""
 
     @property
@@ -108,10 +118,12 @@ class LocalSystem:
         return Scanfleet(self.url, clock=WatchfulClock(self.processes, self._died))
 
     def _stop(self) -> None:
-        """Stop the agents and the API side by side, then the emulator that they settle their jobs in."""
+        """Stop the agents and the API side by side, then what ships their last lines, then the emulator."""
         if self._sweeper is not None:
             self._sweeper.stop()
         self.processes.stop(*(child.name for child in self.processes.running() if child.name != EMULATOR))
+        if self._monitoring is not None:
+            self._monitoring.stop()
         self.processes.stop_all()
         if self._cloud is not None:
             self._cloud.emulator.release()
@@ -134,10 +146,15 @@ class LocalSystem:
         self.url = f"http://{LOOPBACK}:{port}"
         for number in range(1, plan.agents + 1):
             self._start_agent(f"agent-{number}")
-        self._start_program("api", "scanfleet.api.main", {"HOST": LOOPBACK, "PORT": str(port)})
+        self._start_program("api", plan.api_module, {"HOST": LOOPBACK, "PORT": str(port)})
         self._await_ready()
-        self._sweeper = LocalSweeper(self.deployed, log_file=plan.logs / "sweeper.log")
+        self._sweeper = LocalSweeper(
+            self.deployed, log_file=plan.logs / "sweeper.log", every=plan.sweep_every
+        )
         self._sweeper.start()
+        if plan.is_monitored:
+            self._monitoring = LocalMonitoring(self.deployed, logs=plan.logs, state=plan.state)
+            self._monitoring.start()
 
     def _start_agent(self, name: str) -> None:
         settings = tuning(os.environ) | {
@@ -148,13 +165,13 @@ class LocalSystem:
             # A poll under way delays the stop by this much; on one machine polls cost nothing.
             "RECEIVE_WAIT_SECONDS": "1",
         }
-        self._start_program(name, "scanfleet.agent.main", settings)
+        self._start_program(name, self._plan.agent_module, settings)
 
     def _start_program(self, name: str, module: str, settings: dict[str, str]) -> None:
         own = {ENV_PREFIX + key: value for key, value in settings.items()}
         environment = {
             **self.deployed.process_environment(),
-            Env.DEFAULT_PROCESSOR.value: PROCESSOR,
+            Env.DEFAULT_PROCESSOR.value: self._plan.processor,
             "PYTHONUNBUFFERED": "1",
             **own,
         }

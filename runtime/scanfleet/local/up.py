@@ -22,6 +22,7 @@ def up(
         agents=agents,
         port=port,
         emulator_port=emulator_port,
+        is_monitored=True,
     )
     with LocalSystem(plan, on_step=lambda step: console.print(f"starting: {step}")) as system:
         _show(console, system, plan)
