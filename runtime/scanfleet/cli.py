@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from scanfleet import cli_dead_letters, cli_evidence, cli_jobs
+from scanfleet import cli_calibrate, cli_dead_letters, cli_evidence, cli_jobs
 from scanfleet.cli_options import EXIT_CODES, JsonOption, UrlOption
 from scanfleet.cli_release import release
 from scanfleet.cli_session import FleetGroup, GlobalOptions, connected, output
@@ -59,6 +59,7 @@ for verb in (
 for_operators = app.command(rich_help_panel="For operators")
 for_operators(cli_dead_letters.dead_letters)
 for_operators(cli_dead_letters.redrive)
+for_operators(cli_calibrate.calibrate)
 
 
 app.add_typer(release, name="release")

@@ -1,15 +1,14 @@
 """`scanfleet release`: releases of the closed program, with the operator's own AWS credentials."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scanfleet.cli_aws import aws_session
 from scanfleet.cli_options import JsonOption
 from scanfleet.cli_session import output
-from scanfleet.errors import ConfigurationError, InvalidRequest, Unavailable
+from scanfleet.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from scanfleet.releases import Release, ReleaseStore
@@ -45,7 +44,7 @@ def publish(
 ) -> None:
     """Upload a folder as a release; only objects that the bucket has not travel. It is not active yet."""
     out = output(ctx, as_json=as_json)
-    with _aws() as session:
+    with aws_session() as session:
         store = _store(session, bucket, _active(session, stage) if stage else None)
         published = store.publish(
             folder,
@@ -69,7 +68,7 @@ def activate(
     as_json: JsonOption = False,
 ) -> None:
     """Make a release the active one, after every file of it was seen in the bucket; builds a new image."""
-    with _aws() as session:
+    with aws_session() as session:
         active = _active(session, stage)
         made = active.activate(_store(session, bucket, active), version)
     out = output(ctx, as_json=as_json)
@@ -81,7 +80,7 @@ def rollback(
     ctx: typer.Context, *, stage: StageOption, bucket: BucketOption = None, as_json: JsonOption = False
 ) -> None:
     """Activate the release that was active before; once more goes forward again."""
-    with _aws() as session:
+    with aws_session() as session:
         active = _active(session, stage)
         made = active.activate(_store(session, bucket, active), active.previous())
     out = output(ctx, as_json=as_json)
@@ -97,7 +96,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """Show the bucket's releases; with a stage, also which one is active there."""
-    with _aws() as session:
+    with aws_session() as session:
         active = _active(session, stage) if stage else None
         store = _store(session, bucket, active)
         present = active.version() if active else None
@@ -130,20 +129,3 @@ def _active(session: Any, stage: str) -> "ActiveRelease":
     from scanfleet.releases_active import ActiveRelease  # noqa: PLC0415 - as above
 
     return ActiveRelease(session.client("ssm"), stage)
-
-
-@contextmanager
-def _aws() -> Iterator[Any]:
-    """Give a boto3 session; what AWS and boto3 raise becomes an error of ours that says what to do."""
-    import boto3  # noqa: PLC0415 - half a second that the other verbs need not pay
-    from boto3.exceptions import S3UploadFailedError  # noqa: PLC0415
-    from botocore import exceptions  # noqa: PLC0415
-
-    try:
-        yield boto3.session.Session()
-    except (exceptions.NoCredentialsError, exceptions.NoRegionError) as error:
-        raise ConfigurationError(
-            "no AWS credentials or region: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_DEFAULT_REGION"
-        ) from error
-    except (exceptions.ClientError, exceptions.BotoCoreError, S3UploadFailedError) as error:
-        raise Unavailable(f"AWS refused or did not answer: {error}") from error

@@ -18,6 +18,7 @@ ENTRIES = (
     "sweeper/entry.py",
     "local/",
     "cli_release.py",
+    "cli_calibrate.py",
     "releases_fetch.py",
     "golden.py",
 )

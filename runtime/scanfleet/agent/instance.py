@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from scanfleet.errors import Unavailable
 
+METADATA_URL = "http://169.254.169.254"
 CALL_SECONDS = 2.0
 TOKEN_SECONDS = 6 * 3600
 """The longest that a token may live."""

@@ -107,5 +107,5 @@ class MeterWatch:
             return JobFailure(FailureClass.HANG, f"took longer than {self._limit_seconds:.0f} s")
         return None
 
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
+    def completed(self, stage_seconds: Mapping[str, float], *, since_end: float = 0.0) -> None:
         """Nothing is learned from calibrations."""

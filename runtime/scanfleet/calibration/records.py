@@ -41,7 +41,9 @@ class Calibration(BaseModel):
     """What was measured of one processor on one kind of machine.
 
     machine: the EC2 instance type, or what `machine.kind_of_this_machine` says elsewhere. slots: the
-    recommended ones. memory_bytes: of all programs at these slots. measured_at: epoch seconds.
+    recommended ones. memory_limit_bytes: what all programs together were allowed. measured_at: epoch
+    seconds. seconds: that the measurement took. is_complete: it was neither interrupted nor cut by its budget
+    before each concurrency was measured once.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +61,7 @@ class Calibration(BaseModel):
     seconds: float
     is_complete: bool = True
     machine_memory_bytes: int
+    memory_limit_bytes: int
     points: tuple[MeasuredPoint, ...]
     fit: dict[str, float] | None = None
 
