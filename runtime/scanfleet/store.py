@@ -1,25 +1,29 @@
 """What owners do to jobs: create, find, cancel, retry."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from heapq import merge
-from itertools import islice
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from scanfleet import contract
-from scanfleet.contract import INDEX_PARTITION_KEYS, Pool, TableIndex, TableKey
+from scanfleet.contract import INDEX_PARTITION_KEYS, TableIndex, TableKey
 from scanfleet.dynamo import TransactionRefused, answering, transact
 from scanfleet.errors import Conflict, Unavailable
+from scanfleet.job_listing import JobFilter, JobListing, Page
 from scanfleet.job_table import JobTable, dump, placeholders, values_of
-from scanfleet.jobs import ACTIVE_STATES, LEASED_STATES, Job, JobState
+from scanfleet.job_tags import tag_entries
+from scanfleet.jobs import LEASED_STATES, Job, JobState
 from scanfleet.store_items import ACTIVE, attribute, idempotency_key, item_from_job, job_from_item
 from scanfleet.target_claims import TargetTaken
-from scanfleet.telemetry import Transition
+from scanfleet.telemetry import Transition, record_transition
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["JobFilter", "JobStore", "Page"]
 
 log = logging.getLogger(__name__)
 
-QUERY_PAGE = 100
 FORGIVEN_KEPT = 8
 """So many failures from before an owner's retry stay on the record: DynamoDB's items have 400 KB at most, and
 a record that is full could never be changed again."""
@@ -27,43 +31,19 @@ CLAIM_TRIES = 4
 """A target folder's claim may pass to another job between our look and our write; then look again."""
 
 
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs to list; None means any. Without `states`, unfinished jobs only."""
-
-    owner: str | None = None
-    states: tuple[JobState, ...] | None = None
-    tag: tuple[str, str] | None = None
-    pool: Pool | None = None
-
-    def matches(self, job: Job) -> bool:
-        """Say whether the job passes the parts that no index serves."""
-        return (
-            (self.owner is None or job.owner == self.owner)
-            and job.state in (self.states or ACTIVE_STATES)
-            and (self.tag is None or job.tags.get(self.tag[0]) == self.tag[1])
-            and (self.pool is None or job.pool == self.pool)
-        )
-
-    def partitions(self) -> list[tuple[TableIndex, str]]:
-        """Return the index partitions that together hold every match, the fewest possible."""
-        if self.states is None:
-            return [(TableIndex.ACTIVE, ACTIVE)]
-        if self.owner is not None:
-            return [(TableIndex.OWNER, self.owner)]
-        return [(TableIndex.STATE, state) for state in self.states]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Jobs, newest first, and the cursor of the next page (None at the end)."""
-
-    jobs: tuple[Job, ...]
-    next_cursor: str | None
-
-
 class JobStore(JobTable):
     """The jobs as owners and operators see them."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_transition: Callable[[Transition], None] = record_transition,
+    ) -> None:
+        super().__init__(client, table, clock=clock, on_transition=on_transition)
+        self._listing = JobListing(client, table)
 
     def create(
         self, job: Job, *, idempotency: str | None = None, fingerprint: str = "", replace: bool = False
@@ -82,7 +62,7 @@ class JobStore(JobTable):
                     return existing  # by the same request, sent twice at once
                 raise
             job = job.model_copy(update={"replaces": taking.replaces})
-            writes = [self._put_new(item_from_job(job)), *taking.writes]
+            writes = [self._put_new(item_from_job(job)), *taking.writes, *self._tags_of(job)]
             if idempotency is not None:
                 writes.append(self._put_new(self._marker(job, idempotency, fingerprint)))
             try:
@@ -94,6 +74,10 @@ class JobStore(JobTable):
             self._on_transition(Transition(job, None, 0.0))
             return job
         raise Unavailable("create job: the target folder is passing to another job; send the request again")
+
+    def _tags_of(self, job: Job) -> list[dict[str, Any]]:
+        entries = tag_entries(job, self._clock())
+        return [{"Put": {"TableName": self._name, "Item": entry}} for entry in entries]
 
     def _marker(self, job: Job, idempotency: str, fingerprint: str) -> dict[str, Any]:
         expires = int(self._clock() + contract.IDEMPOTENCY_KEYS_KEPT.total_seconds())
@@ -122,11 +106,11 @@ class JobStore(JobTable):
         return self.get(marker["record_id"]["S"])
 
     def list_jobs(self, wanted: JobFilter, *, limit: int, before: str | None = None) -> Page:
-        """Return at most `limit` matching jobs, newest first, that are older than job id `before`."""
-        streams = [self._query(index, value, before) for index, value in wanted.partitions()]
-        newest_first = merge(*streams, key=lambda job: job.job_id, reverse=True)
-        jobs = tuple(islice((job for job in newest_first if wanted.matches(job)), limit + 1))
-        return Page(jobs[:limit], jobs[limit - 1].job_id if len(jobs) > limit else None)
+        """Return at most `limit` matching jobs, newest first, that are older than job id `before`.
+
+        A page may be short or empty and have a cursor: one call looks at a bounded number of records.
+        """
+        return self._listing.page(wanted, limit=limit, before=before)
 
     def request_cancel(self, job: Job) -> Job:
         """Cancel a queued job at once, or ask the agent of a running one to.
@@ -236,21 +220,3 @@ class JobStore(JobTable):
         if job is None:
             raise Unavailable("the idempotency key's record vanished; send the request again")
         return job
-
-    def _query(self, index: TableIndex, value: str, before: str | None) -> Iterator[Job]:
-        condition, values = "#partition = :partition", {":partition": attribute(value)}
-        if before is not None:
-            condition += " AND job_id < :before"
-            values[":before"] = attribute(before)
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._name,
-            IndexName=index,
-            KeyConditionExpression=condition,
-            ExpressionAttributeNames={"#partition": INDEX_PARTITION_KEYS[index]},
-            ExpressionAttributeValues=values,
-            ScanIndexForward=False,
-            PaginationConfig={"PageSize": QUERY_PAGE},
-        )
-        with answering("list jobs"):
-            for page in pages:
-                yield from (job_from_item(item) for item in page["Items"])

@@ -58,6 +58,8 @@ class Standin:
         self.extra_results: dict[str, bytes] = {}
         self.manifest_files_shown = 100
         self.page_size = 2
+        self.examined_at_most: int | None = None
+        """How many jobs one page looks at, those that its filter leaves out included."""
         self.log = "".join(f"line {n}\n" for n in range(5))
 
     # --- What tests do with it -----------------------------------------------------------------------------
@@ -153,20 +155,18 @@ class Standin:
 
     def page(self, query: dict[str, list[str]]) -> tuple[int, Any]:
         status, tags = query["status"][0], query.get("tag", [])
-        found = [
-            job
-            for job in reversed(self.jobs.values())
-            if (
-                status == "all"
-                or (job["status"] not in ENDED if status == "active" else job["status"] == status)
-            )
-            and all(job["tags"].get(tag.partition(":")[0]) == tag.partition(":")[2] for tag in tags)
-        ]
+        listed = list(reversed(self.jobs.values()))
         start = int(query.get("cursor", ["0"])[0])
-        end = start + min(self.page_size, int(query["limit"][0]))
+        end, found = start, []
+        while end < len(listed) and len(found) < min(self.page_size, int(query["limit"][0])):
+            if self.examined_at_most is not None and end - start >= self.examined_at_most:
+                break
+            if is_wanted(listed[end], status, tags):
+                found.append(listed[end])
+            end += 1
         return 200, {
-            "jobs": [shown(job) for job in found[start:end]],
-            "next_cursor": str(end) if end < len(found) else None,
+            "jobs": [shown(job) for job in found],
+            "next_cursor": str(end) if end < len(listed) else None,
         }
 
     def log_page(self, query: dict[str, list[str]]) -> tuple[int, Any]:
@@ -229,6 +229,14 @@ class Standin:
                     "instances": [{"agent_id": "agent-1", "slots": 2, "job_ids": ["A"]}],
                 }
         return problem(404, f"there is nothing at {path}")
+
+
+def is_wanted(job: dict[str, Any], status: str, tags: list[str]) -> bool:
+    """Say whether a list with this filter shows the job."""
+    is_active = job["status"] not in ENDED
+    return (status == "all" or (is_active if status == "active" else job["status"] == status)) and all(
+        job["tags"].get(tag.partition(":")[0]) == tag.partition(":")[2] for tag in tags
+    )
 
 
 def shown(job: dict[str, Any]) -> dict[str, Any]:

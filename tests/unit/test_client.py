@@ -187,7 +187,15 @@ def test_jobs_come_page_by_page_and_no_more_than_asked_for(fleet: Scanfleet, ser
     assert [job.job_id for job in fleet.jobs(tags={"n": "1"})] == [ids[3], ids[1]]
     assert [job.job_id for job in fleet.jobs(tags={"all": "yes", "n": "1"}, limit=1)] == [ids[3]]
     assert list(fleet.jobs(status="failed")) == []
-    assert service.calls.count(("GET", "/jobs")) == 3 + 2 + 1 + 1 + 1
+    assert service.calls.count(("GET", "/jobs")) == 3 + 2 + 2 + 1 + 1
+
+
+def test_jobs_are_looked_for_past_pages_that_are_empty(fleet: Scanfleet, service: Standin) -> None:
+    ids = [fleet.submit(SOURCE, TARGET, tags={"n": str(n)}).job_id for n in range(6)]
+    service.examined_at_most = 1
+
+    assert [job.job_id for job in fleet.jobs(tags={"n": "0"}, limit=1)] == [ids[0]]
+    assert service.calls.count(("GET", "/jobs")) == 6
 
 
 def test_cancel_and_retry_follow_the_jobs_state(fleet: Scanfleet) -> None:
