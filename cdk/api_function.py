@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 
-from aws_cdk import Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk.aws_iam import Role
 from aws_cdk.aws_lambda import Function
 from constructs import Construct
@@ -21,6 +21,7 @@ from scanfleet.contract import (
     Component,
     Env,
     TableIndex,
+    log_group_name,
 )
 
 HANDLER = "scanfleet.api.lambda_entry.handler"
@@ -61,6 +62,7 @@ class ApiFunction(Construct):
         role = self.function.role
         assert isinstance(role, Role)  # the factory made it
         self._let_keep_jobs(role)
+        self._let_tell_of_jobs(role)
         self._let_see_files(role)
 
     def _environment(self) -> dict[str, str]:
@@ -68,6 +70,7 @@ class ApiFunction(Construct):
         whole = system.environment(self)
         # A caller has its own folder of the data bucket, the deployment's prefixes and its tenant's.
         whole[Env.ALLOWED_PREFIXES] = ",".join((whole[Env.UPLOADS_URI], *config.allowed_prefixes))
+        whole[Env.JOBS_LOG_GROUP] = log_group_name(config.stage, Component.JOBS)
         whole[Env.AUTH_MODE] = Auth(config.api.auth.value)
         if config.medit.release_bucket is None:
             whole[Env.DEFAULT_PROCESSOR] = "reference"
@@ -112,6 +115,17 @@ class ApiFunction(Construct):
         handling = ("ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes")
         dead_letters = [pool.dead_letters.queue_arn for pool in self._system.queues.values()]
         allow(role, "HandleDeadLetters", [f"sqs:{action}" for action in handling], dead_letters)
+
+    def _let_tell_of_jobs(self, role: Role) -> None:
+        """Let changes of jobs' states go where the agents' go, not to the API's own log."""
+        group = Stack.of(self).format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=f"{log_group_name(self._system.config.stage, Component.JOBS)}:*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        allow(role, "WriteJobEvents", actions, [group], wildcard="each process has a stream of its own")
 
     def _let_see_files(self, role: Role) -> None:
         data, artifacts = self._system.buckets.data, self._system.buckets.artifacts

@@ -24,11 +24,13 @@ from scanfleet.contract import (
     PRODUCT,
     TERMINATE_HOOK,
     TERMINATE_HOOK_TIMEOUT,
+    Component,
     Env,
     Parameter,
     Pool,
     WindowsPath,
     fleet_name,
+    log_group_name,
 )
 
 IMAGES = {Pool.WINDOWS_GPU: Parameter.AMI_WINDOWS_GPU}
@@ -110,8 +112,9 @@ class Fleet(Construct):
         return {
             **system.environment(self),
             Env.POOL: self.pool,
-            Env.SLOTS: str(self._config.slots_per_instance),
+            Env.SLOTS: str(self._config.slots_per_instance or "auto"),
             Env.FLEET: self.name,
+            Env.PROCESSOR_LOG_GROUP: log_group_name(system.config.stage, Component.PROCESSOR),
             **({Env.IDLE_MINUTES: str(idle)} if (idle := self._config.idle_minutes) else {}),
             **({Env.NEEDS_GPU: "true"} if self.pool in GPU_POOLS else {}),
             **self._releases(system),

@@ -11,6 +11,7 @@ from cdk.grants import allow
 from cdk.system import System
 from scanfleet.contract import (
     AGENTS_PARTITION,
+    CALIBRATION_PARTITIONS,
     DATA_PARAMETERS,
     EVIDENCE_PREFIX,
     HISTORY_PARTITIONS,
@@ -30,7 +31,7 @@ from scanfleet.contract import (
 )
 
 WRITTEN_GROUPS = (Component.AGENT, Component.JOBS, Component.PROCESSOR, Component.USERDATA)
-READ_PARAMETERS = (*DATA_PARAMETERS, Parameter.MEDIT_RELEASE)
+READ_PARAMETERS = (*DATA_PARAMETERS, Parameter.MEDIT_RELEASE, Parameter.LOG_LEVELS)
 
 _READ = ("s3:GetObject",)
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
@@ -103,6 +104,18 @@ class AgentRole(Construct):
             [table],
             conditions={
                 "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+                "Null": some,
+            },
+        )
+        allow(
+            self.role,
+            "ReadCalibrations",
+            ["dynamodb:Query"],
+            [table],
+            conditions={
+                "ForAllValues:StringEquals": {
+                    "dynamodb:LeadingKeys": [f"{CALIBRATION_PARTITIONS}{self._pool}"]
+                },
                 "Null": some,
             },
         )

@@ -15,7 +15,14 @@ from cdk.config import DeploymentConfig
 from cdk.grants import accept_wildcards, allow
 from cdk.lambda_package import dependencies, runtime_code
 from cdk.lambda_zip import PYTHON
-from scanfleet.contract import PRODUCT, Component, function_name, log_group_name
+from scanfleet.contract import (
+    PRODUCT,
+    Component,
+    Parameter,
+    function_name,
+    log_group_name,
+    parameter_name,
+)
 
 
 class DependenciesLayer(Construct):
@@ -85,7 +92,7 @@ def scanfleet_function(
 
 
 def _role(scope: Construct, construct_id: str, *, config: DeploymentConfig, component: Component) -> Role:
-    """Return a role that may write to the component's log group."""
+    """Return a role that may write to the component's log group, and read which levels are set."""
     role = Role(scope, construct_id, assumed_by=ServicePrincipal("lambda.amazonaws.com"))
     group = Stack.of(scope).format_arn(
         service="logs",
@@ -100,6 +107,9 @@ def _role(scope: Construct, construct_id: str, *, config: DeploymentConfig, comp
         [group],
         wildcard="Lambda names a stream for each process",
     )
+    levels = parameter_name(config.stage, Parameter.LOG_LEVELS)
+    parameter = Stack.of(scope).format_arn(service="ssm", resource="parameter", resource_name=levels[1:])
+    allow(role, "ReadLogLevels", ["ssm:GetParameter"], [parameter])
     accept_wildcards(role, ["*"], "Tracing: X-Ray's write actions take no resource.")
     return role
 

@@ -1,4 +1,7 @@
-"""What booting machines and the local mode look up: the contract's parameters, in SSM and as outputs."""
+"""What booting machines and the local mode look up: the contract's parameters, in SSM and as outputs.
+
+And one that operators write: log levels.
+"""
 
 from collections.abc import Mapping
 
@@ -6,7 +9,7 @@ from aws_cdk import CfnOutput
 from aws_cdk.aws_ssm import StringParameter
 from constructs import Construct
 
-from scanfleet.contract import DATA_PARAMETERS, Parameter, parameter_name
+from scanfleet.contract import DATA_PARAMETERS, NO_LOG_LEVELS, Parameter, parameter_name
 
 
 class SystemParameters(Construct):
@@ -29,6 +32,13 @@ class SystemParameters(Construct):
                 description=f"Scanfleet {stage}: {parameter}",
             )
             CfnOutput(self, f"{name}Output", value=values[parameter]).override_logical_id(name)
+        StringParameter(
+            self,
+            output_name(Parameter.LOG_LEVELS),
+            parameter_name=parameter_name(stage, Parameter.LOG_LEVELS),
+            string_value=NO_LOG_LEVELS,  # what operators write there since, a deployment leaves alone
+            description=f"Scanfleet {stage}: log levels set for a while, by scanfleet loglevel",
+        )
 
 
 def output_name(parameter: Parameter) -> str:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from scanfleet import cli_calibrate, cli_dead_letters, cli_evidence, cli_jobs
+from scanfleet import cli_calibrate, cli_dead_letters, cli_evidence, cli_jobs, cli_receipt
+from scanfleet.cli_loglevel import loglevel
 from scanfleet.cli_options import EXIT_CODES, JsonOption, UrlOption
 from scanfleet.cli_release import release
 from scanfleet.cli_session import FleetGroup, GlobalOptions, connected, output
@@ -54,6 +55,7 @@ for verb in (
     cli_jobs.retry,
     cli_jobs.logs,
     cli_evidence.evidence,
+    cli_receipt.receipt,
 ):
     app.command()(verb)
 for_operators = app.command(rich_help_panel="For operators")
@@ -63,6 +65,7 @@ for_operators(cli_calibrate.calibrate)
 
 
 app.add_typer(release, name="release")
+app.add_typer(loglevel, name="loglevel")
 
 
 @app.command()

@@ -173,6 +173,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
         "superseded_by": job.superseded_by,
         "tags": ", ".join(f"{name}={value}" for name, value in job.tags.items()),
         "owner": job.owner,
+        "trace": job.trace_id,
         "created": _moment(times.created),
         "started": _moment(times.started),
         "finished": _moment(times.finished),

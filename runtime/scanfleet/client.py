@@ -6,6 +6,7 @@ Every verb of the command line is a method here. docs/python-client.md shows the
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, Self
 
 import httpx
 
+from scanfleet import log_context
+from scanfleet.client_events import JobChanges
 from scanfleet.client_files import LocalFile, fingerprint, list_files
 from scanfleet.client_handle import JobHandle
 from scanfleet.client_http import Clock, HttpApi, checked_url, job_path, open_client
@@ -38,10 +41,11 @@ from scanfleet.client_models import (
 )
 from scanfleet.client_redrive import redrive
 from scanfleet.client_transfer import Transfers
-from scanfleet.client_wait import OUTAGE_PATIENCE, wait_until_finished
+from scanfleet.client_wait import OUTAGE_PATIENCE, follow, wait_until_finished
 from scanfleet.errors import Conflict, InvalidRequest
 from scanfleet.evidence import Evidence
 from scanfleet.jobs import Manifest, new_job_id
+from scanfleet.receipt import Receipt
 from scanfleet.s3_uri import S3Uri
 
 __all__ = [
@@ -54,6 +58,7 @@ __all__ = [
     "JobInfo",
     "JobResult",
     "Load",
+    "Receipt",
     "Scanfleet",
     "TransferProgress",
     "UnexpectedAnswer",
@@ -81,15 +86,27 @@ class Scanfleet:
         auth: httpx.Auth | None = None,
         transport: httpx.BaseTransport | None = None,
         clock: Clock | None = None,
+        live: bool = True,
+        trace_id: str | None = None,
     ) -> None:
         """Connects on the first call. `auth` signs calls to the API, never those to S3.
+
+        trace_id: the trace (W3C Trace Context) that every call belongs to, and so every job: 32 hexadecimal
+        digits, in lower case. By default each call begins one.
+
+        live: waiting for a job hears of its changes by WebSocket or server-sent events where the service has
+        them; False only asks from time to time.
 
         `transport` and `clock` are for tests. Raises InvalidRequest when `url` is no http(s) address.
         """
         self._clock = clock or Clock()
+        self._is_live = live
         self._calls = open_client(checked_url(url), auth=auth, transport=transport)
         self._storage = open_client(transport=transport)
-        self._api = HttpApi(self._calls, self._clock)
+        if trace_id is not None and not log_context.is_trace_id(trace_id):
+            allowed = "32 lower-case hexadecimal digits, not all of them 0"
+            raise InvalidRequest.of("trace_id", "is no trace id", value=trace_id, allowed=allowed)
+        self._api = HttpApi(self._calls, self._clock, trace_id=trace_id)
         self._transfers = Transfers(self._api, self._storage, self._clock)
 
     def __enter__(self) -> Self:
@@ -189,14 +206,47 @@ class Scanfleet:
         Raises JobFailed for a failed or cancelled job if `raise_on_failure`, WaitTimedOut when `timeout` has
         passed, Unavailable when the service was away longer than `outage_patience`.
         """
-        return wait_until_finished(
-            lambda: self.get(job_id),
-            clock=self._clock,
-            timeout=timeout,
-            on_change=on_change,
-            raise_on_failure=raise_on_failure,
-            outage_patience=outage_patience,
-        )
+        with self._changes(job_id) as changes:
+            return wait_until_finished(
+                lambda: self.get(job_id),
+                clock=self._clock,
+                timeout=timeout,
+                on_change=on_change,
+                raise_on_failure=raise_on_failure,
+                outage_patience=outage_patience,
+                changes=changes,
+            )
+
+    def watch(
+        self,
+        job_id: str,
+        *,
+        timeout: timedelta | None = None,
+        outage_patience: timedelta = OUTAGE_PATIENCE,
+    ) -> Iterator[JobInfo]:
+        """Yield the job as it is, then at every visible change; the ended job is the last.
+
+        Raises as `wait` does.
+        """
+        with self._changes(job_id) as changes:
+            yield from follow(
+                lambda: self.get(job_id),
+                clock=self._clock,
+                timeout=timeout,
+                outage_patience=outage_patience,
+                changes=changes,
+            )
+
+    @contextmanager
+    def _changes(self, job_id: str) -> Iterator[JobChanges | None]:
+        if not self._is_live:
+            yield None
+            return
+        changes = JobChanges(self._api, self._calls, job_id)
+        try:
+            yield changes
+        finally:
+            changes.close()
 
     def jobs(
         self,
@@ -262,6 +312,10 @@ class Scanfleet:
         attempt: by default the last one with evidence. Raises NotFound, which says which attempts have some.
         """
         return self._api.get(job_path(job_id, "/evidence"), Evidence, attempt=attempt)
+
+    def receipt(self, job_id: str) -> Receipt:
+        """Return where the job's time went, what it used and what it costs; so far, of one that runs."""
+        return self._api.get(job_path(job_id, "/receipt"), Receipt)
 
     # --- The service ---------------------------------------------------------------------------------------
 
@@ -342,6 +396,7 @@ class Scanfleet:
             attempt=result.attempt,
             processor=job.processor,
             target_uri=job.target,
+            release=job.release,
             files=files,
         )
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from scanfleet import log_context
 from scanfleet.client_models import UnexpectedAnswer
 from scanfleet.errors import (
     ConfigurationError,
@@ -80,8 +81,10 @@ def job_path(job_id: str, action: str = "") -> str:
 class HttpApi:
     """The API's calls over one HTTP client, which threads may share."""
 
-    def __init__(self, client: httpx.Client, clock: Clock) -> None:
+    def __init__(self, client: httpx.Client, clock: Clock, *, trace_id: str | None = None) -> None:
+        """trace_id: of every call; by default each call begins a trace, which its retries go on with."""
         self._client = client
+        self._trace_id = trace_id
         self._clock = clock
 
     def get(self, path: str, kind: type[Model], **params: Any) -> Model:
@@ -118,7 +121,8 @@ class HttpApi:
             path,
             params={name: value for name, value in (params or {}).items() if value is not None},
             json=body,
-            headers=headers,
+            headers={"traceparent": log_context.traceparent(self._trace_id or log_context.new_trace_id())}
+            | dict(headers or {}),
         )
         for attempt in range(1, attempts + 1):
             is_last = attempt == attempts

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scanfleet.errors import ScanfleetError
-from scanfleet.jobs import Failure, JobState, PublishedFile
+from scanfleet.jobs import Failure, JobState, PublishedFile, Usage
+from scanfleet.receipt import AttemptFacts
 
 
 class Answer(BaseModel):
@@ -72,12 +73,17 @@ class JobInfo(Answer):
     settings: dict[str, Any] = Field(default_factory=dict)
     time_limit_seconds: int | None = None
     durations_seconds: dict[str, float] = Field(default_factory=dict)
+    stage_since: datetime | None = None
     stage_seconds: dict[str, float] = Field(default_factory=dict)
+    input_bytes: int | None = None
+    usage: Usage | None = None
+    attempts: tuple[AttemptFacts, ...] = ()
     eta_seconds: Any = None
     failures: tuple[Failure, ...] = ()
     result: JobResult | None = None
     replaces: str | None = None
     superseded_by: str | None = None
+    trace_id: str | None = None
     why_waiting: str | None = None
 
     @property
@@ -117,6 +123,15 @@ class Accepted(Answer):
 
     job_id: str
     status: str
+
+
+class EventWays(Answer):
+    """How the service tells of changes."""
+
+    websocket: str | None = None
+    server_sent_events: bool = False
+    poll_seconds: float = 2.0
+    expires_in_seconds: int = 0
 
 
 class Health(Answer):

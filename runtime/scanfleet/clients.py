@@ -118,7 +118,7 @@ def build_ssm_client(*, session: boto3.Session | None = None) -> "SSMClient":
 
 
 def build_log_levels_client(*, session: boto3.Session | None = None) -> "SSMClient":
-    """Return the client that looks at log levels in passing; it gives up at once, the next look comes soon."""
+    """Return the client that looks at log levels in passing; it gives up at once: the next look is soon."""
     return (session or boto3.Session()).client("ssm", config=_passing_config(seconds=1))
 
 

@@ -26,6 +26,8 @@ class Env(StrEnum):
     REFERENCE_POOL = "SCANFLEET_REFERENCE_POOL"
     MEDIT_RELEASE_FOLDER = "SCANFLEET_MEDIT_RELEASE_FOLDER"
     LOG_LEVEL = "SCANFLEET_LOG_LEVEL"
+    PROCESSOR_LOG_GROUP = "SCANFLEET_PROCESSOR_LOG_GROUP"
+    JOBS_LOG_GROUP = "SCANFLEET_JOBS_LOG_GROUP"
     # The API behind an ALB and an HTTP API.
     AUTH_MODE = "SCANFLEET_AUTH_MODE"
     OPERATORS = "SCANFLEET_OPERATORS"
@@ -90,7 +92,7 @@ TAG_PARTITIONS = "TAG#"
 TAGS_KEPT = timedelta(days=120)
 """A job is found by its tags for this long after it was made: longer than its record is kept after its end."""
 AGENTS_PARTITION = "AGENTS"
-"""Partition of the agents' reports: the controller may read this one and no other."""
+"""Partition of the agents' reports: besides the calibrations, the controller may read no other."""
 HISTORY_PARTITIONS = "HISTORY#"
 """Partitions of past runs' durations begin with this: agents learn from them how long is too long."""
 HISTORY_KEPT = timedelta(days=90)
@@ -104,6 +106,11 @@ AUTO_SLOTS = 0
 DEFAULT_SLOTS = 1
 """Slots of a machine whose kind was never calibrated."""
 IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)
+FLEETS_PARTITION = "FLEETS"
+"""Partition of the controller's reports, one of each pool's fleet: it may write this one and no other."""
+FLEET_REPORTS_KEPT = timedelta(hours=1)
+FLEET_SILENT_AFTER = timedelta(minutes=2)
+"""A fleet's report that is older tells nothing any more."""
 AGENT_REPORTS_KEPT = timedelta(hours=1)
 FINISHED_JOBS_KEPT = timedelta(days=90)
 """A finished job's record stays this long; its published results are the owner's and stay."""
@@ -219,6 +226,11 @@ class Component(StrEnum):
 def log_group_name(stage: str, component: Component) -> str:
     """Return the log group of a component. Example: ("dev", AGENT) -> "/scanfleet/dev/agent"."""
     return f"/{PRODUCT}/{stage}/{component}"
+
+
+def program_log_stream(job_id: str, attempt: int) -> str:
+    """Return the stream, in the processor's log group, of what one attempt's program printed."""
+    return f"{job_id}/{attempt}"
 
 
 def fleet_name(stage: str, pool: Pool) -> str:
@@ -380,6 +392,7 @@ class Alarm(StrEnum):
     OLDEST_URGENT_JOB = "oldest-urgent-job"
     HANG_RATE = "hang-rate"
     FAILURE_RATE = "failure-rate"
+    DURATION_DRIFT = "duration-drift"
     NO_HEALTHY_AGENT = "no-healthy-agent"
     BOOT_FAILURES = "boot-failures"
     LAUNCH_FAILURES = "launch-failures"
@@ -443,6 +456,9 @@ class Metric(StrEnum):
     STAGE_DURATION = "StageDuration"
     """Seconds a program spent in one of its stages; dimensions Pool, Stage. Stages cut short by a failure do
     not count."""
+    DURATION_RATIO = "DurationRatio"
+    """Seconds that a program took, divided by the median that past runs let expect when it began; dimension
+    Pool. Runs that failed do not count, nor those of which nothing was expected yet."""
     BOOT_DURATION = "BootDuration"
     """Seconds from an instance's launch to its agent's first ready answer; dimension Pool."""
     BOOT_FAILED = "BootFailed"
@@ -481,8 +497,8 @@ class Metric(StrEnum):
     IN_FLIGHT = "InFlight"
     """Messages received and not yet deleted; dimension Pool."""
     BACKLOG_PER_SLOT = "BacklogPerSlot"
-    """Backlog divided by slots in service, an empty fleet counting as one slot; dimension Pool. Booting slots
-    do not count: step scaling leaves them out of the group's capacity, too, and so launches for a job once
+    """Backlog divided by slots in service, an empty fleet counting as one slot, or as one machine's
+    calibrated slots, rounded up; dimension Pool. Booting slots do not count: step scaling leaves them out of the group's capacity, too, and so launches for a job once
     (docs/decisions/0030-step-scaling.md)."""
     SLOTS_IN_SERVICE = "SlotsInService"
     """Slots of agents whose report is fresh and that take jobs: that neither drain nor suspect their machine;
@@ -537,6 +553,7 @@ METRIC_FACTS: dict[Metric, tuple[str, tuple[Dimension, ...]]] = {
     Metric.BYTES_PUBLISHED: ("Bytes", _POOL),
     Metric.JOB_FAILED: ("Count", (Dimension.POOL, Dimension.FAILURE_CLASS)),
     Metric.STAGE_DURATION: ("Seconds", (Dimension.POOL, Dimension.STAGE)),
+    Metric.DURATION_RATIO: ("None", _POOL),
     Metric.BOOT_DURATION: ("Seconds", _POOL),
     Metric.BOOT_FAILED: ("Count", _POOL),
     Metric.RELEASE_FAILED: ("Count", _POOL),

@@ -8,10 +8,13 @@ come to be known later (`add`) are on the lines of all of them from then on.
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _BOUND: ContextVar[dict[str, Any] | None] = ContextVar("scanfleet_log_facts", default=None)
 _PROCESS: dict[str, Any] = {}
@@ -69,6 +72,16 @@ class ContextThread(threading.Thread):
     def run(self) -> None:
         """Do the thread's work."""
         self._context.run(super().run)
+
+
+def carried(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function for other threads, such as a pool's: called with what is bound here and now."""
+    context = copy_context()
+
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
+        return context.copy().run(function, *arguments, **named)  # a context can be entered once at a time
+
+    return call
 
 
 # --- Traces ------------------------------------------------------------------------------------------------

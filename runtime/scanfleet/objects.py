@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from scanfleet.errors import ConfigurationError, Conflict, NotFound, ScanfleetError, Unavailable
+from scanfleet.log_context import carried
 from scanfleet.s3_uri import AllowedPrefixes, S3Uri
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class ObjectStore:
             on_copied()
 
         with ThreadPoolExecutor(PARALLEL_COPIES, "copy") as threads:
-            for _ in threads.map(copy, copies):
+            for _ in threads.map(carried(copy), copies):
                 pass
 
     def abort_unfinished(self, copies: Iterable[Copy]) -> None:
@@ -209,7 +210,7 @@ class ObjectStore:
 
         try:
             with ThreadPoolExecutor(PARALLEL_COPIES, "copy-part") as threads:
-                parts = list(threads.map(copy_part, ranges))
+                parts = list(threads.map(carried(copy_part), ranges))
             with explained(target):
                 self._client.complete_multipart_upload(
                     Bucket=target.bucket, Key=target.key, UploadId=upload_id, MultipartUpload={"Parts": parts}

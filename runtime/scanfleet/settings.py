@@ -11,6 +11,7 @@ from typing import Annotated, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -23,14 +24,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from scanfleet import contract
 from scanfleet.contract import Auth, Pool, Priority
 from scanfleet.errors import ConfigurationError, shorten
+from scanfleet.log_levels import LEVELS
 
 ENV_PREFIX = "SCANFLEET_"
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LONGEST_TIME = 366 * 86_400
 """Of any time setting, whatever its unit."""
 
 QueueUrls = dict[Pool, dict[Priority, str]]
+
+
+def _auto_slots(value: object) -> object:
+    """Return the number that "auto" stands for."""
+    return contract.AUTO_SLOTS if value == "auto" else value
+
+
+Slots = Annotated[int, BeforeValidator(_auto_slots), Field(ge=contract.AUTO_SLOTS, le=contract.MOST_SLOTS)]
 
 
 def _parsed(value: object) -> object:
@@ -68,11 +77,18 @@ class _JobSettings(_Settings):
     )
     log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
 
+    log_level_look_seconds: float = Field(
+        default=15,
+        ge=0,
+        le=30,
+        description="How often to look for log levels that operators have set; 0: never.",
+    )
+
     @field_validator("log_level")
     @classmethod
     def _check_level(cls, value: str) -> str:
-        if value.upper() not in LOG_LEVELS:
-            raise ValueError(f"one of {', '.join(LOG_LEVELS)} is allowed")
+        if value.upper() not in LEVELS:
+            raise ValueError(f"one of {', '.join(LEVELS)} is allowed")
         return value.upper()
 
     @field_validator("queues", mode="before")
@@ -136,7 +152,21 @@ class TenantSettings(BaseModel):
     allowed_prefixes: tuple[str, ...]
 
 
-class ApiSettings(SystemSettings):
+class _PriceSettings(_Settings):
+    """What machines cost."""
+
+    hourly_prices: Annotated[dict[str, Annotated[float, Field(gt=0)]], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON: instance type -> US dollars per hour, instead of the pinned list prices.",
+    )
+
+    @field_validator("hourly_prices", mode="before")
+    @classmethod
+    def _decode_prices(cls, value: object) -> object:
+        return _parsed(value)
+
+
+class ApiSettings(SystemSettings, _PriceSettings):
     """The API server."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; this machine only by default.")
@@ -171,6 +201,10 @@ class ApiSettings(SystemSettings):
     tenants: Annotated[dict[str, TenantSettings], NoDecode] = Field(
         default_factory=dict,
         description='JSON: name -> {"callers", "allowed_prefixes"}: what only these callers may use.',
+    )
+    jobs_log_group: str = Field(
+        default="",
+        description="CloudWatch log group for changes of jobs' states. Unset: they stay in the API's log.",
     )
     jwt_issuer: str = Field(default="", description="Whose tokens count. Required when the mode is jwt.")
     jwt_audience: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -255,7 +289,11 @@ class AgentSettings(SystemSettings):
         default="",
         description="Name of this agent. Unset: host name and process id; in a fleet the instance's id.",
     )
-    slots: int = Field(default=1, ge=1, le=64, description="Jobs that run side by side.")
+    slots: Slots = Field(
+        default=1,
+        description="Jobs that run side by side: 1 to 64; auto or 0: as the calibration of this kind of "
+        "machine says (docs/calibration.md).",
+    )
     scratch: Path = Field(description="Folder for workspaces; the agent owns it and empties it. Required.")
     status_host: str = Field(
         default="127.0.0.1", description="Address of the status page; on AWS the instance's own."
@@ -293,6 +331,10 @@ class AgentSettings(SystemSettings):
     log_folder: Path | None = Field(
         default=None,
         description="Folder for rotating log files, besides standard error. Unset: standard error only.",
+    )
+    processor_log_group: str = Field(
+        default="",
+        description="CloudWatch log group for what programs print, besides the bucket. Unset: none.",
     )
     time_limit_seconds: int = Field(
         default=3600, ge=1, description="A program may run this long when its job sets no limit."
@@ -403,24 +445,20 @@ class FleetSettings(BaseModel):
 
     group: str
     """The Auto Scaling group's name."""
-    slots: int = Field(ge=1, le=64)
-    """Jobs that one of its machines runs side by side."""
+    slots: Slots
+    """Jobs that one of its machines runs side by side; 0: as the calibrations say."""
     rollback_alarms: tuple[str, ...] = ()
     """CloudWatch alarms that take a rollout back; those that do not exist are left out."""
 
 
-class ControllerSettings(_JobSettings):
+class ControllerSettings(_JobSettings, _PriceSettings):
     """The fleet controller."""
 
     fleets: Annotated[dict[Pool, FleetSettings], NoDecode] = Field(
         description='JSON: pool -> {"group", "slots", "rollback_alarms"}. Required.'
     )
-    hourly_prices: Annotated[dict[str, Annotated[float, Field(gt=0)]], NoDecode] = Field(
-        default_factory=dict,
-        description="JSON: instance type -> US dollars per hour, instead of the pinned list prices.",
-    )
 
-    @field_validator("fleets", "hourly_prices", mode="before")
+    @field_validator("fleets", mode="before")
     @classmethod
     def _decode_objects(cls, value: object) -> object:
         return _parsed(value)

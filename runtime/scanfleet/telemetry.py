@@ -1,40 +1,34 @@
-"""Structured logs and metrics: one JSON object a line.
+"""What is logged of jobs and requests, and the metrics that these lines carry.
 
 A metric travels inside its log line in CloudWatch's embedded metric format, so whatever ships the log ships
 the metric. Source: CloudWatch user guide, "Specification: Embedded metric format".
 """
 
-import json
 import logging
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 from scanfleet.contract import (
     ALL_ROUTES,
     METRIC_FACTS,
-    Component,
     Dimension,
     Metric,
     Pool,
-    metric_namespace,
 )
 from scanfleet.dead_letters import Burial
 from scanfleet.errors import shorten
 from scanfleet.jobs import LEASED_STATES, AttemptRecord, Failure, FailureClass, Job, JobState, Usage
+from scanfleet.log_setup import METRIC_EXTRA
 from scanfleet.metrics import PROCESS
 
 log = logging.getLogger(__name__)
 
-METRIC_EXTRA = "emf"
 OTHER_STAGES = "other"
 """Stages that are not told apart."""
 UNKNOWN_ROUTE = "unknown"
 """Requests for paths that the API does not have."""
-_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", METRIC_EXTRA}
 SERVER_ERROR_FROM = 500
 
 
@@ -45,69 +39,6 @@ class Transition:
     job: Job
     previous: JobState | None
     seconds: float
-
-
-class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object: time, level, logger, message, action and the extra fields."""
-
-    def __init__(self, component: Component, *, stage: str) -> None:
-        super().__init__()
-        self._component = component.value
-        self._namespace = metric_namespace(stage)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line. Values that JSON does not know become text."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "component": self._component,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
-        line |= self._metrics(getattr(record, METRIC_EXTRA, None))
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
-
-    def _metrics(self, carried: dict[str, Any] | None) -> dict[str, Any]:
-        if carried is None:
-            return {}
-        directive = {"Namespace": self._namespace, **carried["directive"]}
-        metadata = {"Timestamp": carried["timestamp_ms"], "CloudWatchMetrics": [directive]}
-        return {"_aws": metadata, **carried["values"]}
-
-
-def configure_logging(
-    component: Component,
-    level: str,
-    *,
-    stage: str,
-    stream: TextIO | None = None,
-    files: Mapping[Component, logging.Handler] | None = None,
-) -> None:
-    """Send this process's log records to `stream` (standard error by default) as JSON lines.
-
-    Metrics that they carry go to the stage's namespace. files: more places, each with the component that its
-    lines name. A process without a console, such as a Windows service, has no standard error.
-    """
-    handlers: list[logging.Handler] = []
-    for name, handler in (files or {}).items():
-        handler.setFormatter(JsonFormatter(name, stage=stage))
-        handlers.append(handler)
-    console: TextIO | None = stream or sys.stderr
-    if console is not None:
-        on_console = logging.StreamHandler(console)
-        on_console.setFormatter(JsonFormatter(component, stage=stage))
-        handlers.append(on_console)
-    root = logging.getLogger()
-    for replaced in root.handlers:
-        if isinstance(replaced, logging.FileHandler):
-            replaced.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    # botocore's own INFO lines say which credentials it found, for every client.
-    logging.getLogger("botocore").setLevel(max(logging.WARNING, root.level))
 
 
 def metrics(values: Mapping[Metric, float], dimensions: Mapping[Dimension, str]) -> dict[str, Any]:
@@ -136,10 +67,7 @@ def record_transition(transition: Transition) -> None:
     job = transition.job
     facts = {
         "action": "job_state_changed",
-        "job_id": job.job_id,
-        "owner": job.owner,
-        "attempt": job.attempt,
-        "agent_id": job.agent_id,
+        **_job_facts(job),
         "previous_state": transition.previous,
         "state": job.state,
     }
@@ -151,11 +79,24 @@ def record_transition(transition: Transition) -> None:
     if job.state.is_terminal:
         dimensions = {Dimension.POOL: job.pool.value, Dimension.STATE: job.state.value}
         counted = metrics({Metric.JOB_FINISHED: 1}, dimensions)
-        log.info("job ended", extra={"action": "job_finished", "job_id": job.job_id} | counted)
+        log.info("job ended", extra={"action": "job_finished", **_job_facts(job)} | counted)
     if job.failure is not None:
         _record_failure(transition, job, job.failure)
     if transition.previous in LEASED_STATES and job.state not in LEASED_STATES:
         _record_usage(job)
+
+
+def _job_facts(job: Job) -> dict[str, Any]:
+    """Return what every event of a job says, whoever logs it: the trace is the job's own."""
+    return {
+        "job_id": job.job_id,
+        "owner": job.owner,
+        "processor": job.processor,
+        "attempt": job.attempt,
+        "agent_id": job.agent_id,
+        "release": job.release,
+        "trace_id": job.trace_id,
+    }
 
 
 def _record_usage(job: Job) -> None:
@@ -212,8 +153,7 @@ def _log_failure(message: str, action: str, metric: Metric, job: Job, failure: F
     dimensions = {Dimension.POOL: job.pool.value, Dimension.FAILURE_CLASS: failure.failure_class.value}
     facts = {
         "action": action,
-        "job_id": job.job_id,
-        "processor": job.processor,
+        **_job_facts(job),
         "attempt": failure.attempt,
         "agent_id": failure.agent_id,
         "failure_class": failure.failure_class,
@@ -270,6 +210,13 @@ def record_dead_letter(pool: Pool, body: str, burial: Burial) -> None:
         "body": shorten(body),
     }
     log.warning("message is a dead letter: %s", burial.reason, extra=facts | counted)
+
+
+def record_ratio(job: Job, ratio: float) -> None:
+    """Log how long a run took against what past runs had let expect: 1 is as expected, 2 twice as long."""
+    timed = metrics({Metric.DURATION_RATIO: round(ratio, 3)}, {Dimension.POOL: job.pool.value})
+    facts = {"action": "run_compared", "job_id": job.job_id, "processor": job.processor}
+    log.info("run took %.2f times what was expected", ratio, extra=facts | timed)
 
 
 def record_bytes(metric: Metric, job: Job, size_bytes: int) -> None:

@@ -330,7 +330,7 @@ def test_the_app_is_built_once_for_a_process(function):
     built = lambda_entry._process()
     function(balanced("GET", "/uploads"))
 
-    assert isinstance(built, Doors)
+    assert isinstance(built[0], Doors)
     assert lambda_entry._process() is built
 
 

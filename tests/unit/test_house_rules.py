@@ -17,6 +17,7 @@ ENTRIES = (
     "controller/entry.py",
     "sweeper/entry.py",
     "local/",
+    "cli_loglevel.py",
     "cli_release.py",
     "cli_calibrate.py",
     "releases_fetch.py",

@@ -481,9 +481,9 @@ def function(system, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(entry, "configure_logging", lambda *_, **__: None)  # pytest's own stays
-    entry._sweeper.cache_clear()
+    entry._process.cache_clear()
     yield entry.handler
-    entry._sweeper.cache_clear()
+    entry._process.cache_clear()
 
 
 def test_each_invocation_sweeps_once(system, function):

@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from scanfleet.api.guard import Guard
 from scanfleet.contract import ALL_ROUTES, METRIC_FACTS, Component, Dimension, Metric, Pool
 from scanfleet.jobs import AttemptRecord, Failure, FailureClass, Job, JobState, Usage
+from scanfleet.log_setup import JsonFormatter
 from scanfleet.processors.reference import ReferenceProcessor
 from scanfleet.reference_processor.progress import SHARES
 from scanfleet.telemetry import (
-    JsonFormatter,
     Transition,
     metrics,
     record_bytes,

@@ -18,8 +18,12 @@ from scanfleet.agent.transfer import Transfer
 from scanfleet.agent.vitals import Allowances
 from scanfleet.agent.watches import Watches
 from scanfleet.agent.workspace import Scratch
+from scanfleet.calibration.machine import kind_of_machine, memory_bytes
+from scanfleet.calibration.records import CalibrationStore
+from scanfleet.calibration.slots import SlotChoice, choose_slots
 from scanfleet.clients import Clients, HeartbeatClients
 from scanfleet.dynamo import TableClock
+from scanfleet.errors import Unavailable
 from scanfleet.history import RunHistory
 from scanfleet.jobs import Job, Machine
 from scanfleet.leases import Leases
@@ -39,6 +43,21 @@ if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
+
+
+def find_slots(settings: AgentSettings, client: "DynamoDBClient", *, instance_type: str) -> SlotChoice:
+    """Return how many slots this machine has, and what says so. Read once: a start changes them.
+
+    instance_type: empty outside of EC2. Without an answer from the table the default counts.
+    """
+    if settings.slots != contract.AUTO_SLOTS:
+        return SlotChoice(settings.slots, "setting")
+    kind = kind_of_machine(instance_type)
+    try:
+        known = CalibrationStore(client, settings.job_table).of(settings.pool)
+    except Unavailable as error:
+        return SlotChoice(contract.DEFAULT_SLOTS, f"default: no calibration could be read: {error}")
+    return choose_slots(known, kind, memory_bytes=memory_bytes())
 
 
 def build_tools(

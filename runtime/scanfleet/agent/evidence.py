@@ -23,6 +23,7 @@ from scanfleet.agent.process_tree import clean, describe
 from scanfleet.agent.program import RunningProgram
 from scanfleet.agent.watch import Sample
 from scanfleet.evidence import DialogFacts, Evidence, MachineFacts, evidence_uri, to_json
+from scanfleet.log_context import ContextThread
 from scanfleet.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def in_threads(parts: Parts, *, within: timedelta) -> tuple[dict[str, object], d
             found[name] = value
 
     threads = [
-        threading.Thread(target=collect, args=part, name=f"evidence-{part[0]}", daemon=True)
+        ContextThread(target=collect, args=part, name=f"evidence-{part[0]}", daemon=True)
         for part in parts.items()
     ]
     for thread in threads:

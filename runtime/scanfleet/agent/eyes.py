@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Generic, TypeVar
 
+from scanfleet.log_context import ContextThread
+
 T = TypeVar("T")
 
 PATIENCE = timedelta(seconds=0.5)
@@ -65,7 +67,7 @@ class Eyes(Generic[T]):
 
     def _begin(self) -> threading.Thread:
         # A daemon: a look that never ends must not keep the process from its end.
-        thread = threading.Thread(target=self._take, name=self._name, daemon=True)
+        thread = ContextThread(target=self._take, name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no thread can be had

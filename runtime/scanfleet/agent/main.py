@@ -14,7 +14,13 @@ from datetime import timedelta
 from scanfleet import log_context
 from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker, BreakerRules
-from scanfleet.agent.build import build_pulse, build_releases, build_self_check, build_tools
+from scanfleet.agent.build import (
+    build_pulse,
+    build_releases,
+    build_self_check,
+    build_tools,
+    find_slots,
+)
 from scanfleet.agent.fleet_member import FleetMember
 from scanfleet.agent.gpu import driver_version
 from scanfleet.agent.instance import Instance, InstanceMetadata
@@ -86,7 +92,8 @@ def find_place(settings: AgentSettings) -> Place | None:
 
 def machine_of(settings: AgentSettings, place: Place | None) -> Machine:
     """Return what attempts' records say of this machine."""
-    known = Machine(driver=driver_version(), slots=settings.slots)
+    system = "windows" if sys.platform == "win32" else sys.platform
+    known = Machine(system=system, driver=driver_version(), slots=settings.slots)
     if place is None:
         return known
     at = place.instance
@@ -153,6 +160,9 @@ def serve(
     with ExitStack() as stack:
         stack.callback(scratch.release)
         claim(scratch)
+        instance_type = place.instance.instance_type if place else ""
+        slots = find_slots(settings, clients.dynamodb, instance_type=instance_type)
+        settings = settings.model_copy(update={"slots": slots.slots})
         name = agent_id(settings, place)
         pulse = build_pulse(settings, build_heartbeat_clients())
         tools = build_tools(
@@ -164,7 +174,9 @@ def serve(
             machine=machine_of(settings, place),
             logs=build_logs_client() if settings.processor_log_group else None,
         )
-        worker = new_worker(settings, clients, tools, agent_id=name, place=place, releases=releases)
+        worker = new_worker(
+            settings, clients, tools, agent_id=name, place=place, releases=releases, slots_from=slots.why
+        )
         self_check = build_self_check(
             settings,
             clients,
@@ -182,6 +194,8 @@ def serve(
             "action": "agent_started",
             "pool": settings.pool,
             "status_port": status.port,
+            "slots": slots.slots,
+            "slots_from": slots.why,
         }
         if place is not None:
             facts |= asdict(place.instance)
@@ -205,8 +219,9 @@ def new_worker(
     agent_id: str,
     place: Place | None,
     releases: ReleaseKeeper | None,
+    slots_from: str,
 ) -> Worker:
-    """Return the agent's loop; nothing is started."""
+    """Return the agent's loop; nothing is started. slots_from: see AgentReport."""
     breaker_rules = BreakerRules(failures=settings.breaker_failures)
     return Worker(
         tools,
@@ -215,7 +230,7 @@ def new_worker(
         pool=settings.pool,
         slots=settings.slots,
         receive_wait=timedelta(seconds=settings.receive_wait_seconds),
-        machine=place.facts if place else None,
+        machine={"slots_from": slots_from, **(place.facts if place else {})},
         release=releases.version if releases else str,
         breaker=Breaker(agent_id, is_in_fleet=place is not None, rules=breaker_rules),
     )

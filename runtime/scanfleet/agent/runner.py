@@ -13,6 +13,7 @@ from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent.watch import Watch
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
+from scanfleet.log_context import ContextThread
 from scanfleet.processors.base import Invocation, Processor, ProgramExit
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Runner:
             finally:
                 changed.set()
 
-        waiter = threading.Thread(target=await_exit, name=f"wait-{program.pid}", daemon=True)
+        waiter = ContextThread(target=await_exit, name=f"wait-{program.pid}", daemon=True)
         waiter.start()
         stop.listen(changed.set)
         try:
@@ -125,8 +126,8 @@ def _start_readers(
         if progress is not None:
             board.update(progress)
 
-    readers = [
-        threading.Thread(
+    readers: list[threading.Thread] = [
+        ContextThread(
             target=pump, args=(pipe, program_log, on_line), name=f"{name}-{program.pid}", daemon=True
         )
         for name, pipe in (("stdout", program.stdout), ("stderr", program.stderr))

@@ -20,6 +20,7 @@ from scanfleet.agent.transfer_outputs import files_below
 from scanfleet.agent.transfer_upload import Upload
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass, PublishedFile
+from scanfleet.log_context import ContextThread
 from scanfleet.objects import ObjectStore, StoredObject
 from scanfleet.s3_uri import S3Uri
 
@@ -136,6 +137,6 @@ def _require_space(folder: Path, needed_bytes: int) -> None:
 
 def _abort_soon(upload: Upload) -> None:
     """Drop unfinished uploads, without waiting for an S3 that does not answer."""
-    aborting = threading.Thread(target=upload.abort, name="abort-uploads", daemon=True)
+    aborting = ContextThread(target=upload.abort, name="abort-uploads", daemon=True)
     aborting.start()
     aborting.join(ABORT_WAIT_SECONDS)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from scanfleet.agent.transfer_http import EMPTY_SHA256, Answer, Connection, Endpoint, Signer
 from scanfleet.errors import ConfigurationError, Conflict, JobFailure, NotFound, ScanfleetError, Unavailable
 from scanfleet.jobs import FailureClass
+from scanfleet.log_context import ContextThread
 from scanfleet.s3_uri import S3Uri
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class Crew:
             with self._lock:
                 self._running += 1
             # Daemons: one that still waits for a connection must not keep a stopped agent alive.
-            thread = threading.Thread(target=self._work, args=(connection,), name="transfer", daemon=True)
+            thread = ContextThread(target=self._work, args=(connection,), name="transfer", daemon=True)
             self._threads.append(thread)
             thread.start()
 

@@ -13,6 +13,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
+import boto3
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 from mangum.types import ASGI, LambdaContext
@@ -21,10 +22,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scanfleet.api.app import create_app
 from scanfleet.api.problems import MEDIA_TYPE, REQUEST_ID_KEY, problem_response
+from scanfleet.api.process_logs import begin_logging
 from scanfleet.api.services import services_over
 from scanfleet.clients import build_clients
-from scanfleet.contract import MAX_BODY_BYTES, Component
-from scanfleet.log_setup import configure_logging
+from scanfleet.contract import MAX_BODY_BYTES
+from scanfleet.log_levels_keeper import LevelKeeper
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
 
@@ -45,21 +47,24 @@ Answer = dict[str, Any]
 
 def handler(event: Event, context: LambdaContext) -> Answer:
     """Return the app's answer in the shape that the event's door wants."""
-    return _process()(event, context)
+    doors, levels = _process()
+    levels.look_if_due()
+    return doors(event, context)
 
 
 @cache
-def _process() -> "Doors":
+def _process() -> tuple["Doors", LevelKeeper]:
     settings = load(ApiSettings)
-    configure_logging(Component.API, settings.log_level, stage=settings.stage)
+    session = boto3.Session()
+    levels = begin_logging(settings, session)
     logging.getLogger("mangum").setLevel(logging.WARNING)  # the app logs each request itself
     services = services_over(
-        build_clients(max_connections=REQUEST_THREADS),
+        build_clients(max_connections=REQUEST_THREADS, session=session),
         settings,
         processors=known_processors(settings),
         clock=time.time,
     )
-    return Doors(create_app(services, settings))
+    return Doors(create_app(services, settings)), levels
 
 
 class Doors:

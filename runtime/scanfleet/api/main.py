@@ -5,20 +5,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
+import boto3
 import uvicorn
 
 from scanfleet.api.app import create_app
+from scanfleet.api.process_logs import begin_logging
 from scanfleet.api.services import services_over
-from scanfleet.clients import build_clients, build_log_levels_client, build_streams_client
-from scanfleet.contract import Component
+from scanfleet.clients import build_clients, build_streams_client
 from scanfleet.errors import ConfigurationError
 from scanfleet.events.feed import open_feed
 from scanfleet.events.hub import Hub
-from scanfleet.log_levels_keeper import LevelKeeper
-from scanfleet.log_levels_store import LogLevelRules
-from scanfleet.log_setup import configure_logging
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
 
@@ -46,13 +43,7 @@ def main() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"scanfleet-api: {error}\n")
         raise SystemExit(EXIT_MISCONFIGURED) from error
-    verbosity = configure_logging(Component.API, settings.log_level, stage=settings.stage)
-    levels = LevelKeeper(
-        LogLevelRules(build_log_levels_client, settings.stage),
-        verbosity,
-        component=Component.API,
-        look_every=timedelta(seconds=settings.log_level_look_seconds),
-    )
+    levels = begin_logging(settings, boto3.Session())
     levels.start()
     processors = known_processors(settings)
     clients = build_clients(max_connections=REQUEST_THREADS)

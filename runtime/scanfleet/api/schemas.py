@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scanfleet.contract import Pool, Priority
-from scanfleet.jobs import Failure, Job, JobState, PublishedFile, utc
+from scanfleet.jobs import Failure, Job, JobState, PublishedFile, Usage, utc
+from scanfleet.receipt import AttemptFacts
 
 EXAMPLE_JOB_ID = "01JD5Z9W4T8Q2V6K3M7N1P5R9S"
 
@@ -83,7 +84,15 @@ class JobDetail(JobSummary):
     durations_seconds: dict[str, float] = Field(
         description="Seconds per state so far, summed over attempts, the present state included."
     )
-    stage_seconds: dict[str, float] = Field(description="Seconds per stage of the attempt that published.")
+    stage_since: datetime | None = Field(description="When the running program entered its present stage.")
+    stage_seconds: dict[str, float] = Field(
+        description="Seconds per stage that has ended: of the running attempt, or of the last that ran."
+    )
+    input_bytes: int | None = Field(description="Of the last attempt's inputs; null until they are fetched.")
+    usage: Usage | None = Field(
+        description="What the program's processes use so far, some seconds old; then of the last attempt."
+    )
+    attempts: tuple[AttemptFacts, ...] = Field(description="Oldest first; of many, the oldest are not kept.")
     eta_seconds: float | None = Field(default=None, description="null: there is no prediction.")
     failures: tuple[Failure, ...] = Field(description="Each attempt's failure, oldest first.")
     result: Result | None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
+from scanfleet import log_context
 from scanfleet.api.identity import Caller, CallerDep
 from scanfleet.api.places import Places
 from scanfleet.api.queueing import enqueue
@@ -169,6 +170,7 @@ class Submitter:
             raise target_conflict(taken, self._caller) from taken
         if created.job_id != job.job_id:
             return self._queue_again(created)
+        log_context.add(job_id=created.job_id)
         self._queue_new(created, may_come_again=idempotency is not None)
         log.info(
             "job accepted",
@@ -244,6 +246,7 @@ class Submitter:
             priority=request.priority,
             time_limit_seconds=request.time_limit_seconds,
             tags=checked.tags,
+            trace_id=log_context.bound_fact("trace_id"),
             created_at=now,
             queued_at=now,
             state_changed_at=now,

@@ -6,6 +6,7 @@ process.
 
 import logging
 import time
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,9 @@ import boto3
 from botocore.config import Config
 
 from scanfleet.agent_reports import AgentDirectory
+from scanfleet.calibration.records import CalibrationStore
+from scanfleet.calibration.slots import PoolSlots
+from scanfleet.clients import build_log_levels_client
 from scanfleet.contract import Component
 from scanfleet.controller.controller import Controller
 from scanfleet.controller.images import Images
@@ -21,6 +25,8 @@ from scanfleet.controller.publish import Publisher
 from scanfleet.controller.rollout import Rollout
 from scanfleet.controller.snapshot import Snapshots
 from scanfleet.controller.templates import Templates
+from scanfleet.log_levels_keeper import LevelKeeper
+from scanfleet.log_levels_store import LogLevelRules
 from scanfleet.log_setup import configure_logging
 from scanfleet.prices import windows_prices
 from scanfleet.queue import JobQueues
@@ -54,11 +60,13 @@ def build_controller(settings: ControllerSettings, session: boto3.Session) -> Co
     cloudwatch = session.client("cloudwatch", config=CALLS)
     ec2 = session.client("ec2", config=CALLS)
     queues = JobQueues(session.client("sqs", config=CALLS), settings.queues)
-    snapshots = Snapshots(queues=queues, autoscaling=autoscaling, ec2=ec2)
+    dynamodb = session.client("dynamodb", config=CALLS)
+    calibrated = PoolSlots(CalibrationStore(dynamodb, settings.job_table))
+    snapshots = Snapshots(queues=queues, autoscaling=autoscaling, ec2=ec2, calibrated=calibrated)
     return Controller(
         fleets=settings.fleets,
         prices=windows_prices(autoscaling.meta.region_name, own=settings.hourly_prices),
-        agents=AgentDirectory(session.client("dynamodb", config=CALLS), settings.job_table),
+        agents=AgentDirectory(dynamodb, settings.job_table),
         snapshots=snapshots,
         images=Images(session.client("ssm", config=CALLS), stage=settings.stage),
         rollout=Rollout(
@@ -72,6 +80,18 @@ def build_controller(settings: ControllerSettings, session: boto3.Session) -> Co
 @cache
 def _process() -> tuple[Controller, Minutes]:
     settings = load(ControllerSettings)
-    configure_logging(Component.CONTROLLER, settings.log_level, stage=settings.stage)
-    controller = build_controller(settings, boto3.Session())
-    return controller, Minutes(controller.sample, clock=time.time, sleep=time.sleep)
+    verbosity = configure_logging(Component.CONTROLLER, settings.log_level, stage=settings.stage)
+    session = boto3.Session()
+    controller = build_controller(settings, session)
+    levels = LevelKeeper(
+        LogLevelRules(lambda: build_log_levels_client(session=session), settings.stage),
+        verbosity,
+        component=Component.CONTROLLER,
+        look_every=timedelta(seconds=settings.log_level_look_seconds),
+    )
+
+    def sample() -> None:
+        controller.sample()
+        levels.look_if_due()  # afterwards: scaling waits for nothing
+
+    return controller, Minutes(sample, clock=time.time, sleep=time.sleep)

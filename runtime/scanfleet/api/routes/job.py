@@ -12,8 +12,9 @@ from scanfleet.api.services import Services, ServicesDep, SettingsDep
 from scanfleet.api.submission import target_conflict
 from scanfleet.api.waiting import why_waiting
 from scanfleet.errors import Conflict, NotFound
-from scanfleet.jobs import Job, JobState, Manifest, PublishedFile
+from scanfleet.jobs import Job, JobState, Manifest, PublishedFile, utc
 from scanfleet.objects import S3Uri
+from scanfleet.receipt import attempt_facts
 from scanfleet.settings import ApiSettings
 from scanfleet.target_claims import TargetTaken
 
@@ -92,11 +93,16 @@ def _detail(job: Job, services: Services, settings: ApiSettings) -> JobDetail:
         settings=job.settings,
         time_limit_seconds=job.time_limit_seconds,
         durations_seconds=dict(durations_so_far(job, services.clock())),
+        stage_since=None if job.stage_since is None else utc(job.stage_since),
         stage_seconds=job.stage_seconds,
+        input_bytes=job.input_bytes,
+        usage=job.usage,
+        attempts=tuple(map(attempt_facts, job.attempts)),
         failures=job.failures,
         result=_result(job, services, settings),
         replaces=job.replaces,
         superseded_by=job.superseded_by,
+        trace_id=job.trace_id,
         why_waiting=why_waiting(job, services) if job.state is JobState.QUEUED else None,
     )
 
