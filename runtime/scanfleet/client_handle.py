@@ -11,6 +11,7 @@ from scanfleet.jobs import Manifest
 if TYPE_CHECKING:
     from scanfleet.client import Scanfleet
     from scanfleet.evidence import Evidence
+    from scanfleet.receipt import Receipt
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class JobHandle:
     def evidence(self, *, attempt: int | None = None) -> "Evidence":
         """Return what was seen of the job's program before its watch ended it."""
         return self.fleet.evidence(self.job_id, attempt=attempt)
+
+    def receipt(self) -> "Receipt":
+        """Return where the job's time went, what it used and what it costs."""
+        return self.fleet.receipt(self.job_id)
 
     def download(self, folder: Path | str, *, on_progress: OnProgress | None = None) -> Manifest:
         """Write the completed job's result into the folder; return its manifest."""

@@ -138,6 +138,8 @@ class Manifest(BaseModel):
     attempt: int
     processor: str
     target_uri: str
+    release: str | None = None
+    """Of the program, for those that have releases; also None in manifests from before it was written."""
     files: tuple[PublishedFile, ...]
 
 
@@ -160,6 +162,7 @@ class Machine(BaseModel):
     instance_type: str = ""
     ami_id: str = ""
     region: str = ""
+    system: str = Field(default="", description="windows or linux: they cost differently.")
     driver: str = Field(default="", description="Version of the GPU's driver.")
     slots: int = 1
     booted_at: float | None = Field(default=None, description="When EC2 launched the instance.")

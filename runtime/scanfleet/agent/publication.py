@@ -46,6 +46,7 @@ class Publication:
             attempt=job.attempt,
             processor=job.processor,
             target_uri=job.target_uri,
+            release=job.release,
             files=files,
         )
         content = manifest.model_dump_json(indent=1).encode()
