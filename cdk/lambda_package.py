@@ -30,6 +30,7 @@ EXCLUDED = (
     "client_*.py",
     "sample*.py",
     "api/main.py",
+    "api/console/*",
 )
 """What no function imports."""
 REFERENCE_PROCESSOR = ("__init__.py", "exit_codes.py", "progress.py")

@@ -3,7 +3,8 @@
     .venv/            Scanfleet, its tools and the pinned packages of requirements.txt
     .venv-emulator/   the AWS emulator, which pins botocore and so cannot share that environment
     .venv-checks/     with --checks: the checkers of templates and policies, which pin boto3
-    node_modules/     the AWS CDK command line, from package-lock.json
+    node_modules/     the AWS CDK command line, and what the console is built from, from package-lock.json
+    runtime/scanfleet/api/pages/built/  the console's pages, from runtime/scanfleet/api/console
     build/lambda/     the Lambda functions' packages, from requirements-lambda.txt
     build/agent/      the agent's packages for Windows, from requirements-agent.txt
     .venv/bin/node    a link to the Node.js that runs it: the machine's own from version 22 on, else the one
@@ -46,6 +47,8 @@ NODE_MODULES = ROOT / "node_modules"
 NODE_LINK = VENV / "bin" / "node"
 LAMBDA = ROOT / "build" / "lambda"
 AGENT = ROOT / "build" / "agent"
+CONSOLE = ROOT / "runtime" / "scanfleet" / "api" / "console"
+PAGES = ROOT / "runtime" / "scanfleet" / "api" / "pages" / "built"
 
 
 class SetupError(Exception):
@@ -228,6 +231,13 @@ def install_cdk() -> None:
     call([NODE_LINK, npm, "ci", *arguments], what="installing the CDK command line (npm ci)")
 
 
+def build_console() -> None:
+    """Build the console's pages."""
+    call(
+        [VENV / "bin" / "python", ROOT / "scripts" / "build_console.py"], what="building the console's pages"
+    )
+
+
 # --- All of it ---------------------------------------------------------------------------------------------
 
 
@@ -257,6 +267,17 @@ def steps(*, with_checks: bool = False) -> tuple[tuple[Step, ...], ...]:
             stamp=NODE_MODULES / "scanfleet.stamp",
             present=(NODE_MODULES / "aws-cdk" / "bin" / "cdk",),
             install=install_cdk,
+        ),
+        Step(
+            name="the console's pages",
+            inputs=(
+                ROOT / "scripts" / "build_console.py",
+                lock,
+                *sorted(path for path in CONSOLE.rglob("*") if path.is_file()),
+            ),
+            stamp=ROOT / "build" / "console.stamp",
+            present=(PAGES / "index.html",),
+            install=build_console,
         ),
         Step(
             name="packages of Lambda functions into build/lambda",

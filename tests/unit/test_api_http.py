@@ -320,6 +320,7 @@ def test_openapi_describes_every_call_with_its_answers_and_problems(document):
         ("GET", "/events"),
         ("POST", "/events/ticket"),
         ("GET", "/status/health"),
+        ("GET", "/processors"),
         ("GET", "/status/load"),
         ("GET", "/presign"),
         ("GET", "/uploads"),

@@ -24,6 +24,8 @@ from scanfleet.api.routes import (
     log,
     metrics,
     process,
+    processors,
+    receipt,
     status,
     uploads,
     websocket,
@@ -57,7 +59,20 @@ def create_app(services: Services, settings: ApiSettings, *, hub: Hub | None = N
     problems.install(app)
     app.add_middleware(guard.Guard, hosts=guard.answered_hosts(settings))
     calls, pages = (
-        (process, jobs, job, log, events, evidence, status, metrics, uploads, dead_letters),
+        (
+            process,
+            jobs,
+            job,
+            log,
+            events,
+            evidence,
+            receipt,
+            processors,
+            status,
+            metrics,
+            uploads,
+            dead_letters,
+        ),
         (documentation, console),
     )
     for module in calls:

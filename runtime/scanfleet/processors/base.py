@@ -74,6 +74,10 @@ class Processor(ABC):
         Raises InvalidRequest that names each unknown, missing or mistyped key.
         """
 
+    def settings_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the settings, for forms; empty for programs without settings."""
+        return {"type": "object", "properties": {}}
+
     @abstractmethod
     def accepts(self, key: str) -> bool:
         """Say whether the program can read a file of this name; a source folder needs at least one."""

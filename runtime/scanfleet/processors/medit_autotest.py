@@ -39,6 +39,10 @@ class MeditAutoTest(Processor):
         """Return every key with its value; see `medit_settings.validate`."""
         return medit_settings.validate(raw, allow_unknown=self._allow_unknown)
 
+    def settings_schema(self) -> dict[str, Any]:
+        """Return the schema of every key; see `medit_settings.schema`."""
+        return medit_settings.schema(allow_unknown=self._allow_unknown)
+
     def accepts(self, key: str) -> bool:
         """Accept every file: the program's formats are its own."""
         return True

@@ -56,6 +56,16 @@ def validate(raw: Mapping[str, Any], *, allow_unknown: bool) -> dict[str, Any]:
     return settings.model_dump(by_alias=True)
 
 
+def schema(*, allow_unknown: bool) -> dict[str, Any]:
+    """Return the keys as JSON Schema: {"properties": {key: {"type", "default", ...}}, ...}."""
+    described = MeditSettings.model_json_schema(by_alias=True)
+    return {
+        "type": "object",
+        "properties": described["properties"],
+        "additionalProperties": allow_unknown,
+    }
+
+
 def write_config(settings: Mapping[str, Any], folders: AttemptFolders) -> Path:
     """Write `config.json` into the input folder, with local paths for the two folders; return its path."""
     config = {SOURCE_KEY: str(folders.input), TARGET_KEY: str(folders.output), **settings}

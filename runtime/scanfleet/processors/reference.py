@@ -41,6 +41,10 @@ class ReferenceProcessor(Processor):
         """Return every key with its value; see `medit_settings.validate`."""
         return medit_settings.validate(raw, allow_unknown=self._allow_unknown)
 
+    def settings_schema(self) -> dict[str, Any]:
+        """Return the schema of every key; see `medit_settings.schema`."""
+        return medit_settings.schema(allow_unknown=self._allow_unknown)
+
     def accepts(self, key: str) -> bool:
         """Say whether the name's ending is one of SUFFIXES, in upper or lower case."""
         return PurePosixPath(key).suffix.lower() in SUFFIXES
