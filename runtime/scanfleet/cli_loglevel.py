@@ -58,17 +58,22 @@ def set_(
     component: ComponentOption = None,
     machine: MachineOption = None,
     job: JobOption = None,
-    duration: Annotated[
-        timedelta,
+    lasts: Annotated[
+        timedelta | None,
         typer.Option(
-            "--for", parser=parse_duration, metavar="DURATION", help="90s, 15m, 1h30m; 7 days at most."
+            "--for",
+            parser=parse_duration,
+            metavar="DURATION",
+            show_default=False,
+            help="15m, 1h30m; 168h at most. Default: 1h.",
         ),
-    ] = DEFAULT,
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write lines of one component, machine or job from LEVEL up; running processes heed it within 30 s."""
     if level.upper() not in LEVELS:
         raise InvalidRequest.of("LEVEL", "is not a level", value=level, allowed=", ".join(LEVELS))
+    duration = DEFAULT if lasts is None else lasts
     if not timedelta() < duration <= LONGEST:
         raise InvalidRequest.of("--for", "is too short or too long", value=duration, allowed="1s to 168h")
     scope, name = _target(component, machine, job)

@@ -157,6 +157,7 @@ class Heartbeat:
             stage_seconds=standing.stage_seconds,
             usage=self._usage.usage(),
         )
+        log.debug("lease renewed", extra={"action": "lease_renewed", "progress_percent": standing.percent})
         self._renewed_at = sent_at
         self._written = (standing.percent, standing.stage)
         if sent_at - self._extended_at >= self._rules.every.total_seconds():

@@ -104,6 +104,7 @@ class LogShipper:
             return False
         uri = self._folder.child(f"{self._segment:06d}.log")
         self._objects.put_bytes(uri, whole, content_type="text/plain; charset=utf-8")
+        log.debug("program output stored", extra={"action": "log_shipped", "bytes": len(whole)})
         self._offset += len(whole)
         self._segment += 1
         return len(block) == SEGMENT_BYTES

@@ -1,5 +1,6 @@
 """Downloads: each object to a `.part` file, verified, then renamed; large ones in parallel ranges."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +22,8 @@ from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
 from scanfleet.objects import StoredObject
 from scanfleet.s3_uri import S3Uri
+
+log = logging.getLogger(__name__)
 
 PART_BYTES = 64 * 1024**2
 """Objects up to this come over one connection, larger ones in ranges of this size."""
@@ -116,6 +119,7 @@ def _ask(worker: Worker, wanted: Wanted, start: int, end: int, *, is_part: bool)
 def _put_in_place(worker: Worker, wanted: Wanted) -> None:
     with local_file(wanted.path), worker.files_lock:
         wanted.part_path.replace(wanted.path)
+    log.debug("file fetched", extra={"action": "file_fetched", "uri": str(wanted.uri)})
 
 
 def _wrong_checksum(wanted: Wanted, got: str, expected: Expected) -> JobFailure:

@@ -119,6 +119,8 @@ class Watchdog:
             return None
         sample = None if seen is None else self._sample(at, seen)
         percent, stage = self._board.current()
+        facts = {"action": "program_seen", "progress_percent": percent, "stage": stage}
+        log.debug("program looked at", extra=facts | (vars(sample) if sample else {}))
         verdict = self._judge.take(Look(at=at, sample=sample, percent=percent, stage=stage))
         if seen is not None and seen.dialogs:
             reason = f"the program waits for an answer that nobody can give: {seen.dialogs[0]}"

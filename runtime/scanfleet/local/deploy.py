@@ -196,6 +196,19 @@ def emulator_environment(endpoint_url: str) -> dict[str, str]:
     }
 
 
+def operators_environment(endpoint_url: str) -> dict[str, str]:
+    """Return what a person's shell needs for the verbs that talk to AWS, to mean the emulator."""
+    wanted = (
+        "AWS_ENDPOINT_URL",
+        "AWS_DEFAULT_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "NO_PROXY",
+    )
+    whole = emulator_environment(endpoint_url)
+    return {name: whole[name] for name in wanted}
+
+
 # --- The emulator's answers --------------------------------------------------------------------------------
 
 

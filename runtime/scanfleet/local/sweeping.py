@@ -17,11 +17,13 @@ from botocore.credentials import Credentials
 from scanfleet.clients import Clients
 from scanfleet.contract import SWEEPER_PERIOD, Component
 from scanfleet.local.deploy import REGION, DeployedSystem
-from scanfleet.log_setup import JsonFormatter
+from scanfleet.log_levels_keeper import LevelKeeper
+from scanfleet.log_levels_store import LogLevelRules
+from scanfleet.log_setup import JsonFormatter, Verbosity
 from scanfleet.settings import SweeperSettings
 from scanfleet.sweeper.sweeper import Sweeper, build_sweeper
 
-LOGGERS = ("scanfleet.sweeper", "scanfleet.repairs", "scanfleet.store")
+LOGGERS = ("scanfleet.sweeper", "scanfleet.repairs", "scanfleet.store", "scanfleet.log_levels_keeper")
 """Whose lines go to the sweeper's log; the rest of this process talks to a terminal."""
 CALLS = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}, proxies={})
 
@@ -53,8 +55,9 @@ class LocalSweeper:
             return
         handler = self._open_log()
         try:
-            sweeper = self._build()
+            sweeper, levels = self._build(), self._level_keeper(handler)
             while True:
+                levels.look_if_due()
                 sweeper.run(is_time_up=self._end.is_set)
                 if self._end.wait(self._every_seconds):
                     return
@@ -71,6 +74,12 @@ class LocalSweeper:
             logger.setLevel(logging.INFO)
             logger.addHandler(handler)
         return handler
+
+    def _level_keeper(self, handler: logging.Handler) -> LevelKeeper:
+        verbosity = Verbosity("INFO", loggers=LOGGERS)
+        handler.addFilter(verbosity)
+        rules = LogLevelRules(lambda: self._client("ssm"), self._deployed.stage)
+        return LevelKeeper(rules, verbosity, component=Component.SWEEPER)
 
     def _build(self) -> Sweeper:
         deployed = self._deployed

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from scanfleet.client import Clock, Scanfleet
-from scanfleet.contract import SWEEPER_PERIOD, Env, Pool
+from scanfleet.contract import SWEEPER_PERIOD, Component, Env, Pool, log_group_name
 from scanfleet.errors import Unavailable
 from scanfleet.local.deploy import Cloud, DeployedSystem, start_cloud
 from scanfleet.local.emulator import LOOPBACK, free_port
@@ -162,6 +162,7 @@ class LocalSystem:
             "AGENT_ID": name,
             "SCRATCH": str(self._plan.state / "agents" / name),
             "STATUS_PORT": "0",
+            "PROCESSOR_LOG_GROUP": log_group_name(self.deployed.stage, Component.PROCESSOR),
             # A poll under way delays the stop by this much; on one machine polls cost nothing.
             "RECEIVE_WAIT_SECONDS": "1",
         }

@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from scanfleet.local.deploy import operators_environment
 from scanfleet.local.processes import LocalModeError
 from scanfleet.local.system import LocalSystem, Plan
 
@@ -32,6 +33,7 @@ def up(
 
 def _show(console: Console, system: LocalSystem, plan: Plan) -> None:
     deployed = system.deployed
+    operators = operators_environment(deployed.endpoint_url)
     scanfleet = f".venv/bin/scanfleet --url {system.url}"
     lines = (
         f"API and console   {system.url}/   (reference: {system.url}/docs)",
@@ -45,6 +47,10 @@ def _show(console: Console, system: LocalSystem, plan: Plan) -> None:
         f"  {scanfleet} jobs --status all",
         f"  {scanfleet} load",
         f"  curl {system.url}/status/health",
+        "",
+        "As an operator, whose verbs talk to AWS itself:",
+        f"  export {' '.join(f'{name}={value}' for name, value in operators.items())}",
+        f"  .venv/bin/scanfleet loglevel set DEBUG --stage {deployed.stage} --component agent --for 10m",
         "",
         "Ctrl-C stops everything; the state stays.",
     )
