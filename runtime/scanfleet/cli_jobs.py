@@ -165,17 +165,37 @@ def logs(
     job: JobArgument,
     attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt. Default: the last.")] = None,
     tail: Annotated[int | None, typer.Option(min=1, help="Only the last lines.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended; with --json a line each.")
+    ] = False,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what a job's program printed."""
     with connected(ctx, url, as_json=as_json) as (fleet, out):
+        if follow:
+            _follow_log(fleet, out, job, attempt=attempt, tail=tail)
+            return
         log = fleet.log(job, attempt=attempt, tail_lines=tail)
         if out.as_json:
             out.json({"job_id": job, "log": log})
         elif log:
             # A file gets the bytes as they are; a terminal must not obey a program's control characters.
             out.text((printable(log) if out.results.is_terminal else log).removesuffix("\n"))
+
+
+def _follow_log(fleet: "Scanfleet", out: Output, job: str, *, attempt: int | None, tail: int | None) -> None:
+    """Print lines as they come; the exit code tells nothing of how the job ended."""
+    shown: int | None = None
+    with _interruptible(out, f"job {job} goes on; follow it again: scanfleet logs {job} --follow"):
+        for line in fleet.follow_log(job, attempt=attempt, tail_lines=tail):
+            if shown is not None and line.attempt != shown:
+                out.note(f"attempt {line.attempt}")
+            shown = line.attempt
+            if out.as_json:
+                out.line({"job_id": job, "attempt": line.attempt, "line": line.text})
+            else:
+                out.text(printable(line.text) if out.results.is_terminal else line.text, at_once=True)
 
 
 def _follow(fleet: "Scanfleet", out: Output, handle: "JobHandle") -> None:

@@ -72,9 +72,16 @@ class Output:
         """Print the result as JSON."""
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
-    def text(self, text: str) -> None:
-        """Print a result as it stands."""
+    def line(self, document: Mapping[str, Any]) -> None:
+        """Print one of many results as one line of JSON, at once."""
+        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.flush()
+
+    def text(self, text: str, *, at_once: bool = False) -> None:
+        """Print a result as it stands. at_once: it does not wait for the next ones."""
         sys.stdout.write(text + "\n")
+        if at_once:
+            sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Tell a person something beside the result."""

@@ -20,6 +20,7 @@ from scanfleet.client_events import JobChanges
 from scanfleet.client_files import LocalFile, fingerprint, list_files
 from scanfleet.client_handle import JobHandle
 from scanfleet.client_http import Clock, HttpApi, checked_url, job_path, open_client
+from scanfleet.client_log import LOG_START, LogFollower, LogLine
 from scanfleet.client_models import (
     Accepted,
     DeadLetterPage,
@@ -58,6 +59,7 @@ __all__ = [
     "JobInfo",
     "JobResult",
     "Load",
+    "LogLine",
     "Receipt",
     "Scanfleet",
     "TransferProgress",
@@ -67,7 +69,6 @@ __all__ = [
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PAGE_SIZE = 100
-LOG_START = "0-0"
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -305,6 +306,28 @@ class Scanfleet:
             # By number from now on: a retry meanwhile must not splice two attempts' logs.
             page = self._api.get(path, LogPage, attempt=page.attempt, after=page.next)
         return "".join(parts)
+
+    def follow_log(
+        self, job_id: str, *, attempt: int | None = None, tail_lines: int | None = None
+    ) -> Iterator[LogLine]:
+        """Yield what the program prints, each line once, until the job has ended; retries are followed, too.
+
+        attempt: this one only. tail_lines: begin with the last lines of what was printed before, 10,000 at
+        most; None: with its first line. Raises Unavailable when the service is away for half a minute.
+        """
+        path = job_path(job_id, "/log")
+        follower = LogFollower(
+            lambda: self.get(job_id),
+            lambda number, place: self._api.get(path, LogPage, attempt=number, after=place),
+            clock=self._clock,
+        )
+        job = self.get(job_id)
+        first, place = attempt or job.attempt or None, None
+        if tail_lines is not None and first is not None:
+            page = self._api.get(path, LogPage, attempt=first, tail_lines=tail_lines)
+            place = page.next
+            yield from (LogLine(first, text) for text in page.lines)
+        yield from follower.lines(attempt=first, only=attempt is not None, after=place)
 
     def evidence(self, job_id: str, *, attempt: int | None = None) -> Evidence:
         """Return what was seen of the job's program before its watch ended it.

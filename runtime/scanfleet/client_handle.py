@@ -1,10 +1,12 @@
 """The handle of a submitted job: the client's calls with the job's id filled in."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scanfleet.client_log import LogLine
 from scanfleet.client_models import JobInfo, OnChange, OnProgress
 from scanfleet.jobs import Manifest
 
@@ -56,6 +58,10 @@ class JobHandle:
     def log(self, *, attempt: int | None = None, tail_lines: int | None = None) -> str:
         """Return what the job's program printed."""
         return self.fleet.log(self.job_id, attempt=attempt, tail_lines=tail_lines)
+
+    def follow_log(self, *, attempt: int | None = None, tail_lines: int | None = None) -> Iterator[LogLine]:
+        """Yield what the job's program prints until the job has ended; see Scanfleet.follow_log."""
+        return self.fleet.follow_log(self.job_id, attempt=attempt, tail_lines=tail_lines)
 
     def evidence(self, *, attempt: int | None = None) -> "Evidence":
         """Return what was seen of the job's program before its watch ended it."""
