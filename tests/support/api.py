@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -90,6 +90,9 @@ class RunningApi:
     settings: ApiSettings
     clients: Clients
     clock: Clock
+    hub: Hub
+    in_loop: Callable[[Callable[[], None]], object]
+    """Runs a function in the server's event loop, soon."""
 
     def reset(self) -> None:
         """Make the cloud and the clock new again, far quicker than starting another API."""
@@ -170,8 +173,8 @@ def _served(clients: Clients, settings: ApiSettings, clock: Clock) -> Iterator[R
     hub = Hub(lambda: open_feed(clients.dynamodb, streams, services.store, settings.job_table))
     app = create_app(services, settings, hub=hub)
     app.state.identity = HeaderIdentity()
-    with serving(app, hub) as url, httpx.Client(base_url=url, timeout=30) as http:
-        yield RunningApi(http, url, services, settings, clients, clock)
+    with served_in_a_thread(app, hub) as (url, in_loop), httpx.Client(base_url=url, timeout=30) as http:
+        yield RunningApi(http, url, services, settings, clients, clock, hub, in_loop)
 
 
 def make_resources(clients: Clients) -> dict[str, Any]:
@@ -242,8 +245,15 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 @contextmanager
-def serving(app: Any, hub: Hub | None = None) -> Iterator[str]:
+def serving(app: Any) -> Iterator[str]:
     """Serve an ASGI app with uvicorn in a thread; yield its address."""
+    with served_in_a_thread(app, None) as (url, _):
+        yield url
+
+
+@contextmanager
+def served_in_a_thread(app: Any, hub: Hub | None) -> Iterator[tuple[str, Callable[..., object]]]:
+    """Serve an ASGI app with uvicorn in a thread; yield its address, and what runs things in its loop."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="api under test")
@@ -253,7 +263,8 @@ def serving(app: Any, hub: Hub | None = None) -> Iterator[str]:
         while not server.started and thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)  # uvicorn has no event to wait for
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        loop = server.servers[0].get_loop()
+        yield f"http://127.0.0.1:{port}", loop.call_soon_threadsafe
     finally:
         if hub is not None:
             server.servers[0].get_loop().call_soon_threadsafe(hub.close)

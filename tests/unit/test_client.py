@@ -47,7 +47,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def fleet(service: Standin, clock: FakeClock) -> Iterator[Scanfleet]:
-    with Scanfleet(service.url, clock=clock) as fleet:
+    with Scanfleet(service.url, clock=clock, live=False) as fleet:
         yield fleet
 
 

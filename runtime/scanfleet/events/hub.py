@@ -52,6 +52,11 @@ class Hub:
         self._is_open = asyncio.Event()
         self._is_closing = False
 
+    @property
+    def listeners(self) -> frozenset[Listener]:
+        """Return who listens now."""
+        return frozenset(self._listeners)
+
     @asynccontextmanager
     async def listening(self, caller: Caller) -> AsyncIterator[Listener]:
         """Give a new listener without a topic; every change after this moment reaches it.
