@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from scanfleet.contract import PRODUCT
+from scanfleet.contract import AUTO_SLOTS, MOST_SLOTS, PRODUCT
 
 LONGEST_VALUE_SHOWN = 500
 """Characters of a wrong value in an error."""
@@ -87,6 +87,15 @@ def text(pattern: str, allowed: str) -> Reader[str]:
         return value
 
     return read
+
+
+def slots(value: object) -> int:
+    """Read a number of slots; "auto" is AUTO_SLOTS."""
+    if value == "auto":
+        return AUTO_SLOTS
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_SLOTS:
+        raise Refused(f'a whole number from 1 to {MOST_SLOTS}, or "auto"')
+    return value
 
 
 def cidr(value: object) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cdk.config_cron import aws_cron, unix_cron
-from cdk.config_readers import boolean, choice, cidr, list_of, optional, setting, text, whole
+from cdk.config_readers import boolean, choice, cidr, list_of, optional, setting, slots, text, whole
 from scanfleet.contract import Pool
 
 _read_bucket = text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "an S3 bucket's name")
@@ -121,7 +121,8 @@ class PoolConfig:
     max_instances: int = setting(whole(1, 500), default=4)
     warm_instances: int = setting(whole(0, 500), default=0)
     """Stopped, prepared instances: they start in a fraction of a boot, and cost their volumes meanwhile."""
-    slots_per_instance: int = setting(whole(1, 64), default=1)
+    slots_per_instance: int = setting(slots, default=1)
+    """0 ("auto"): machines and scaling follow the calibration of the instance type."""
     spot_percent: int = setting(whole(0, 100), default=0)
     """Share of spot instances above `min_instances`."""
     idle_minutes: int = setting(whole(0, 1440, "minutes"), default=0)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 STATEMENTS_OF_A_PREFIX = 240
 """Characters that the API's role spends on a prefix besides its own text, which it has twice; machines' roles
 spend less (cdk/api_function.py, cdk/fleet_role.py)."""
-MOST_POLICY_OF_PREFIXES = 5000
+MOST_POLICY_OF_PREFIXES = 4200
 """Of the 10,240 that a role's inline policies may have together. Source: IAM user guide, "IAM and AWS STS
 quotas". The CDK moves what it takes for too much into managed policies, but leaves out names and conditions
 when it counts, so that those come out above their own limit of 6,144."""

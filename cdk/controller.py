@@ -16,7 +16,9 @@ from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import (
     AGENTS_PARTITION,
+    CALIBRATION_PARTITIONS,
     CONTROLLER_PERIOD,
+    FLEETS_PARTITION,
     Alarm,
     Component,
     Env,
@@ -118,12 +120,27 @@ class Controller(Construct):
         allow(role, "CountJobs", ["sqs:GetQueueAttributes"], [queue.queue_arn for queue in queues])
         allow(
             role,
-            "ReadAgentsReports",
+            "ReadAgentsReportsAndCalibrations",
             ["dynamodb:Query"],
             [self._system.jobs.table.table_arn],
             conditions={
-                "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+                "ForAllValues:StringEquals": {
+                    "dynamodb:LeadingKeys": [
+                        AGENTS_PARTITION,
+                        *(f"{CALIBRATION_PARTITIONS}{fleet.pool}" for fleet in fleets),
+                    ]
+                },
                 "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
+            },
+        )
+        allow(
+            role,
+            "ReportFleets",
+            ["dynamodb:PutItem"],
+            [self._system.jobs.table.table_arn],
+            conditions={
+                "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [FLEETS_PARTITION]},
+                "Null": {"dynamodb:LeadingKeys": "false"},
             },
         )
         if (key := self._system.jobs.table.encryption_key) is not None:

@@ -123,7 +123,8 @@ class StepScaling(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._config, self._pool, self._group = config, pool, group
-        slots = config.pools[pool].slots_per_instance
+        # Where calibrations say it, the controller counts an empty fleet as one machine, not as one slot.
+        slots = config.pools[pool].slots_per_instance or 1
         self._alarm(
             "Out",
             does="adds instances: jobs wait for slots",

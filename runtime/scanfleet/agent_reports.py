@@ -31,7 +31,9 @@ class AgentReport(BaseModel):
         jobs have failed on it, or EC2 has advised against it.
     why_suspended: the reasons, or what the machine has to prove; empty while it takes jobs.
     instance_id, instance_type, ami_id: of the EC2 instance that it runs on; empty elsewhere.
+    driver: version of the GPU's driver, empty without one. booted_at: when EC2 launched the instance.
     release: the version that its next program is started from; empty for programs without releases.
+    slots_from: what its number of slots follows: a setting, a calibration or the default, in words.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,7 +52,10 @@ class AgentReport(BaseModel):
     instance_id: str = ""
     instance_type: str = ""
     ami_id: str = ""
+    driver: str = ""
+    booted_at: float | None = None
     release: str = ""
+    slots_from: str = ""
 
     @property
     def takes_jobs(self) -> bool:

@@ -107,6 +107,7 @@ def refused(needs: Iterable[Need], allowed: Iterable[Allowed], dead_letters: str
     [
         Need("sqs:SendMessage", "the queue"),
         Need("dynamodb:Query", leading_key="AGENTS"),
+        Need("dynamodb:Query", leading_key="CALIBRATION#windows-gpu"),
         Need("s3:DeleteObject", f"{ARTIFACTS}/staging/x"),
         Need("autoscaling:TerminateInstanceInAutoScalingGroup"),
     ],
@@ -124,6 +125,8 @@ def test_a_call_that_the_role_lacks_is_noticed(stack, need):
     "need",
     [
         Need("dynamodb:PutItem", leading_key="JOB#1"),
+        Need("dynamodb:PutItem", leading_key="CALIBRATION#windows-gpu"),
+        Need("dynamodb:Query", leading_key="CALIBRATION#linux-cpu"),
         Need("dynamodb:Query", leading_key="JOB#1"),
         Need("s3:DeleteObject", f"{DATA}/out/x"),
         Need("s3:GetObject", f"{ARTIFACTS}/logs/x"),

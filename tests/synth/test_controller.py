@@ -10,7 +10,15 @@ from aws_cdk.aws_iam import Role, ServicePrincipal
 from cdk.config import read_config
 from cdk.controller import HANDLER, TIMEOUT, ControlledFleet, Controller
 from cdk.lambda_function import DependenciesLayer
-from scanfleet.contract import AGENTS_PARTITION, CONTROLLER_PERIOD, Component, Env, Pool, function_name
+from scanfleet.contract import (
+    AGENTS_PARTITION,
+    CALIBRATION_PARTITIONS,
+    CONTROLLER_PERIOD,
+    Component,
+    Env,
+    Pool,
+    function_name,
+)
 from scanfleet.controller import entry
 from scanfleet.controller.minute import HAND_OVER, SAMPLE_LIMIT
 from scanfleet.settings import ControllerSettings, load
@@ -135,11 +143,13 @@ def test_it_may_publish_into_its_stages_namespace_only(made):
     assert condition == {"StringEquals": {"cloudwatch:namespace": "Scanfleet/dev"}}
 
 
-def test_it_reads_the_agents_reports_and_no_job(made):
+def test_it_reads_the_agents_reports_and_its_pools_calibrations_and_no_job(made):
     statement = allowing(made, "dynamodb:Query")
 
     assert statement["Condition"] == {
-        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [AGENTS_PARTITION]},
+        "ForAllValues:StringEquals": {
+            "dynamodb:LeadingKeys": [AGENTS_PARTITION, f"{CALIBRATION_PARTITIONS}windows-gpu"]
+        },
         "Null": {"dynamodb:LeadingKeys": "false"},
     }
     assert {a for s in statements(made) for a in listed(s["Action"]) if a.startswith("dynamodb:")} == {

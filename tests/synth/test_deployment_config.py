@@ -213,6 +213,8 @@ WRONG = [
     ("pools.windows-gpu.max_instances", 0, "from 1 to 500"),
     ("pools.windows-gpu.warm_instances", 1.0, "from 0 to 500"),
     ("pools.windows-gpu.slots_per_instance", 65, "from 1 to 64"),
+    ("pools.windows-gpu.slots_per_instance", 0, "from 1 to 64"),
+    ("pools.windows-gpu.slots_per_instance", "many", 'or "auto"'),
     ("pools.windows-gpu.spot_percent", 101, "from 0 to 100"),
     ("pools.windows-gpu.idle_minutes", 2.5, "a whole number of minutes from 0 to 1440"),
     ("pools.windows-gpu.root_volume_gib", 30, "a whole number of GiB from 50"),

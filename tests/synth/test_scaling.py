@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cdk.scaling import MOST_STEPS, Step, steps_by_count, steps_by_share, steps_in
 from scanfleet.contract import Metric
+from scanfleet.controller.decision import backlog_per_slot
 from tests.support.cloudwatch_alarms import MetricId, State
 from tests.support.scaling_rules import faults
 from tests.support.step_scaling import Group, Machine, Reading, Replay, StepScaling, rounded
@@ -349,6 +350,8 @@ class Work:
     running: list[tuple[Machine, float]] = field(default_factory=list)
     """(machine, when it ends)"""
     lost: int = 0
+    is_auto: bool = False
+    """Whether the controller knows the slots from a calibration, and the steps do not."""
 
     def arrive(self, jobs: int) -> None:
         self.waiting += jobs
@@ -369,7 +372,8 @@ class Work:
         for machine in group.machines:
             machine.is_protected = any(m is machine for m in busy)
         idle = sum(not machine.is_protected for machine in group.in_service) if not self.waiting else 0
-        per_slot = self.waiting / max(1, len(group.in_service) * self.slots)
+        in_service = len(group.in_service) * self.slots
+        per_slot = backlog_per_slot(self.waiting, in_service, empty=self.slots if self.is_auto else 1)
         scripted(self.replay, BacklogPerSlot=per_slot, IdleInstances=idle)(now)
 
 
@@ -392,6 +396,26 @@ arrivals = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 40)), min_size=
 @given(arrivals=arrivals, slots=st.integers(1, 2), reading=st.sampled_from(Reading))
 def test_no_machine_goes_under_its_job_and_no_fleet_is_larger_than_its_work(replay, arrivals, slots, reading):
     work = Work(replay(reading=reading, slots_per_instance=slots), slots=slots)
+    total = 0
+
+    for jobs, minutes in arrivals:
+        work.arrive(jobs)
+        total += jobs
+        work.run(minutes=minutes)
+        assert work.replay.group.desired <= min(20, math.ceil(total / slots))
+    work.run(minutes=180)
+
+    assert work.lost == 0
+    assert (work.waiting, work.running, work.replay.group.desired) == (0, [], 0)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arrivals=arrivals, slots=st.integers(1, 6), reading=st.sampled_from(Reading))
+def test_a_fleet_whose_slots_a_calibration_says_is_no_larger_than_its_work_either(
+    replay, arrivals, slots, reading
+):
+    """The steps know nothing of the slots: the controller's metric does."""
+    work = Work(replay(reading=reading, slots_per_instance="auto"), slots=slots, is_auto=True)
     total = 0
 
     for jobs, minutes in arrivals:

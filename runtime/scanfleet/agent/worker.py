@@ -46,7 +46,7 @@ class Suspension:
 class Worker:
     """One agent: `run` serves the pool's queues until `drain` or `request_stop`.
 
-    machine: what its reports say of the EC2 instance: instance_id, instance_type, ami_id.
+    machine: what its reports say of the machine: instance_id, instance_type, ami_id, slots_from.
     release: tells the version that its programs are started from, "" for none.
     breaker: of a machine in a fleet; by default that of a machine that nobody replaces.
     """
@@ -220,6 +220,8 @@ class Worker:
             is_on_hold=self._is_on_hold,
             is_suspended=bool(suspended),
             why_suspended=shorten("; ".join(suspended), WHY_SHOWN),
+            driver=self._tools.machine.driver,
+            booted_at=self._tools.machine.booted_at,
             release=self._release(),
             **self._machine,
         )

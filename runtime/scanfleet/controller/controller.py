@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.contract import Metric, Pool
-from scanfleet.controller.decision import decide, fleet_cost_per_hour
+from scanfleet.controller.decision import decide, fleet_cost_per_hour, fleet_report
 from scanfleet.controller.facts import PoolFacts
 from scanfleet.controller.images import Image, Images
 from scanfleet.controller.publish import Publisher, Sample
 from scanfleet.controller.rollout import Outcome, Rollout
 from scanfleet.controller.snapshot import Snapshots
 from scanfleet.errors import Unavailable
+from scanfleet.fleet_reports import FleetDirectory
 from scanfleet.settings import FleetSettings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Controller:
         images: Images,
         rollout: Rollout,
         publisher: Publisher,
+        reports: FleetDirectory,
         clock: Callable[[], float],
     ) -> None:
         self._fleets = fleets
@@ -43,6 +45,7 @@ class Controller:
         self._images = images
         self._rollout = rollout
         self._publisher = publisher
+        self._reports = reports
         self._clock = clock
         self._built: dict[Pool, bool] = {}
         self._unpriced: set[str] = set()
@@ -92,8 +95,17 @@ class Controller:
         except Exception:
             log.exception("pool not sampled", extra={"action": "sample_failed", "pool": pool})
         else:
+            self._report(facts)
             return Sample(pool=pool, taken_at=facts.taken_at, values=decide(facts) | self._price(facts))
         return None
+
+    def _report(self, facts: PoolFacts) -> None:
+        """Write how the fleet stands, for whoever waits. Scaling does not wait for it: what fails is logged."""
+        try:
+            self._reports.put(fleet_report(facts))
+        except Unavailable as error:
+            told = {"action": "fleet_not_reported", "pool": facts.pool}
+            log.warning("fleet not reported: %s", error, extra=told)
 
     def _is_blocked(self, pool: Pool) -> bool:
         """Return whether the pool's machines could not serve. Once an image is there, one always is."""

@@ -4,11 +4,12 @@ The exact meaning of each number is beside its name in `contract.Metric`.
 """
 
 from collections.abc import Iterable, Mapping
-from math import inf
+from math import ceil, inf
 
 from scanfleet.agent_reports import AgentReport
 from scanfleet.contract import LAUNCH_HOOK_TIMEOUT, Metric
 from scanfleet.controller.facts import Instance, PoolFacts
+from scanfleet.fleet_reports import FleetReport
 
 
 def decide(facts: PoolFacts) -> dict[Metric, float]:
@@ -17,7 +18,9 @@ def decide(facts: PoolFacts) -> dict[Metric, float]:
     return {
         Metric.BACKLOG: facts.waiting,
         Metric.IN_FLIGHT: facts.in_flight,
-        Metric.BACKLOG_PER_SLOT: 0.0 if facts.is_blocked else backlog_per_slot(facts.waiting, in_service),
+        Metric.BACKLOG_PER_SLOT: 0.0
+        if facts.is_blocked
+        else backlog_per_slot(facts.waiting, in_service, empty=facts.empty_slots),
         Metric.SLOTS_IN_SERVICE: in_service,
         Metric.SLOTS_BOOTING: booting,
         Metric.SLOTS_BUSY: slots_busy(facts.agents),
@@ -27,13 +30,32 @@ def decide(facts: PoolFacts) -> dict[Metric, float]:
     }
 
 
-def backlog_per_slot(waiting: int, slots: int) -> float:
+def fleet_report(facts: PoolFacts) -> FleetReport:
+    """Return how the pool's machines stand, for whoever waits for one."""
+    silent = [instance for instance in _silent_instances(facts) if not _is_overdue(instance, facts.taken_at)]
+    launched = [instance.launched_at for instance in silent if instance.launched_at is not None]
+    serving = {agent.instance_id or agent.agent_id for agent in facts.agents if not _is_waiting(agent)}
+    return FleetReport(
+        pool=facts.pool,
+        desired=facts.size.desired,
+        minimum=facts.size.minimum,
+        maximum=facts.size.maximum,
+        in_service=len(serving),
+        booting=len(silent),
+        booting_since=min(launched, default=None),
+        is_blocked=facts.is_blocked,
+        sampled_at=facts.taken_at,
+    )
+
+
+def backlog_per_slot(waiting: int, slots: int, *, empty: int = 1) -> float:
     """Return waiting jobs per slot.
 
-    An empty fleet counts as one slot, so that it can still scale out. Example: 12 waiting, 4 slots -> 3.0.
+    An empty fleet counts as `empty` slots, rounded up, so that one job is enough to scale out: with the slots
+    of one machine that is how many machines the jobs would fill. Example: 12 waiting, 4 slots -> 3.0.
     Source: EC2 Auto Scaling guide, "Scaling policy based on Amazon SQS".
     """
-    return waiting / max(1, slots)
+    return waiting / slots if slots else float(ceil(waiting / empty))
 
 
 def slots_in_service(agents: Iterable[AgentReport]) -> int:
@@ -53,7 +75,7 @@ def slots_booting(facts: PoolFacts) -> int:
     back a launch that would help.
     """
     return sum(
-        facts.slots_per_instance
+        facts.slots_of(instance)
         for instance in _silent_instances(facts)
         if (instance.is_pending or instance.is_in_service) and not _is_overdue(instance, facts.taken_at)
     )

@@ -28,6 +28,7 @@ from scanfleet.controller.templates import Templates
 from scanfleet.log_levels_keeper import LevelKeeper
 from scanfleet.log_levels_store import LogLevelRules
 from scanfleet.log_setup import configure_logging
+from scanfleet.fleet_reports import FleetDirectory
 from scanfleet.prices import windows_prices
 from scanfleet.queue import JobQueues
 from scanfleet.settings import ControllerSettings, load
@@ -73,6 +74,7 @@ def build_controller(settings: ControllerSettings, session: boto3.Session) -> Co
             autoscaling=autoscaling, cloudwatch=cloudwatch, snapshots=snapshots, templates=Templates(ec2)
         ),
         publisher=Publisher(cloudwatch, stage=settings.stage),
+        reports=FleetDirectory(dynamodb, settings.job_table),
         clock=time.time,
     )
 

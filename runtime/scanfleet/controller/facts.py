@@ -1,6 +1,7 @@
 """What one look at a pool has found. Plain facts: `snapshot.py` gathers them, `decision.py` reads them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from scanfleet.agent_reports import AgentReport
 from scanfleet.contract import Pool
@@ -49,12 +50,24 @@ class Instance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupSize:
+    """How many machines an Auto Scaling group wants, and may have."""
+
+    desired: int
+    minimum: int
+    maximum: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolFacts:
     """One pool at one moment.
 
     waiting, in_flight: messages, over both priorities; delayed ones wait.
-    agents: those whose report is fresh. slots_per_instance: what an instance will have once its agent runs.
-    is_blocked: no image was built yet, so that a new machine could never serve.
+    agents: those whose report is fresh. slots_per_instance: what an instance will have once its agent runs;
+    slots_by_type: the same for instance types that have a number of their own.
+    empty_slots: what an empty fleet counts as: one slot where the steps know how many a machine has, else a
+    machine's slots.
+    size: of the pool's group. is_blocked: no image was built yet, so that a new machine could never serve.
     """
 
     pool: Pool
@@ -62,6 +75,13 @@ class PoolFacts:
     waiting: int
     in_flight: int
     slots_per_instance: int
+    size: GroupSize = GroupSize(desired=0, minimum=0, maximum=0)
     agents: tuple[AgentReport, ...] = ()
     instances: tuple[Instance, ...] = ()
     is_blocked: bool = False
+    slots_by_type: Mapping[str, int] = field(default_factory=dict)
+    empty_slots: int = 1
+
+    def slots_of(self, instance: Instance) -> int:
+        """Return the slots that an instance has once its agent runs."""
+        return self.slots_by_type.get(instance.instance_type, self.slots_per_instance)

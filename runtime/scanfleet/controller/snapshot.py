@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scanfleet.agent_reports import AgentReport
-from scanfleet.contract import Pool
-from scanfleet.controller.facts import Instance, PoolFacts
+from scanfleet.calibration.slots import PoolSlots
+from scanfleet.contract import AUTO_SLOTS, DEFAULT_SLOTS, Pool
+from scanfleet.controller.facts import GroupSize, Instance, PoolFacts
 from scanfleet.errors import Unavailable
 from scanfleet.queue import JobQueues
 from scanfleet.settings import FleetSettings
@@ -36,9 +37,17 @@ def answering(what: str) -> Iterator[None]:
 
 
 class Snapshots:
-    """Looks at pools."""
+    """Looks at pools. calibrated: what pools without a number of slots follow."""
 
-    def __init__(self, *, queues: JobQueues, autoscaling: "AutoScalingClient", ec2: "EC2Client") -> None:
+    def __init__(
+        self,
+        *,
+        queues: JobQueues,
+        autoscaling: "AutoScalingClient",
+        ec2: "EC2Client",
+        calibrated: PoolSlots | None = None,
+    ) -> None:
+        self._calibrated = calibrated
         self._queues = queues
         self._autoscaling = autoscaling
         self._ec2 = ec2
@@ -48,14 +57,23 @@ class Snapshots:
     ) -> PoolFacts:
         """Return the pool's facts. `agents`: the fresh reports of all pools. Raises Unavailable."""
         backlog = self._queues.backlog(pool)
+        group = self.group(fleet.group)
+        is_auto = fleet.slots == AUTO_SLOTS
+        by_type = self._calibrated.by_machine(pool) if is_auto and self._calibrated is not None else {}
         return PoolFacts(
             pool=pool,
             taken_at=now,
             waiting=backlog.waiting,
             in_flight=backlog.in_flight,
-            slots_per_instance=fleet.slots,
+            slots_per_instance=DEFAULT_SLOTS if is_auto else fleet.slots,
+            slots_by_type=by_type,
+            # The most that one may have: rather a machine too few, which the next look adds, than too many.
+            empty_slots=max(by_type.values(), default=1),
             agents=tuple(agent for agent in agents if agent.pool is pool),
-            instances=self.instances(fleet.group),
+            size=GroupSize(
+                desired=group["DesiredCapacity"], minimum=group["MinSize"], maximum=group["MaxSize"]
+            ),
+            instances=self._instances(group),
             is_blocked=is_blocked,
         )
 
@@ -69,7 +87,9 @@ class Snapshots:
 
     def instances(self, name: str) -> tuple[Instance, ...]:
         """Return the machines of the group and of its warm pool. Raises Unavailable."""
-        group = self.group(name)
+        return self._instances(self.group(name))
+
+    def _instances(self, group: dict[str, Any]) -> tuple[Instance, ...]:
         members = [*group.get("Instances", []), *self._warm(group)]
         starting = [
             m["InstanceId"] for m in members if m["LifecycleState"].startswith(("Pending", "InService"))
