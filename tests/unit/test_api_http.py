@@ -316,6 +316,7 @@ def test_openapi_describes_every_call_with_its_answers_and_problems(document):
         ("POST", "/job/{job_id}/retry"),
         ("GET", "/job/{job_id}/log"),
         ("GET", "/job/{job_id}/evidence"),
+        ("GET", "/job/{job_id}/receipt"),
         ("GET", "/job/{job_id}/events"),
         ("GET", "/events"),
         ("POST", "/events/ticket"),

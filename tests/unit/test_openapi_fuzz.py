@@ -54,6 +54,7 @@ OPERATIONS = [
     "POST /job/{job_id}/retry",
     "GET /job/{job_id}/log",
     "GET /job/{job_id}/evidence",
+    "GET /job/{job_id}/receipt",
     "POST /events/ticket",
     "GET /status/health",
     "GET /status/load",
