@@ -23,6 +23,8 @@ class Device:
     samples: list[tuple[int, int, int]] = field(default_factory=list)
     computing: list[int] = field(default_factory=list)
     drawing: list[int] = field(default_factory=list)
+    memory: dict[int, int] = field(default_factory=dict)
+    """Process -> bytes. Empty: the driver model does not tell (WDDM)."""
     tells_processes_apart: bool = True
     tells_utilisation: bool = True
     is_lost: bool = False
@@ -77,11 +79,11 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, device: Device) -> list[Any]:
         self._answering(device, True)
-        return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in device.computing]
+        return [SimpleNamespace(pid=pid, usedGpuMemory=device.memory.get(pid)) for pid in device.computing]
 
     def nvmlDeviceGetGraphicsRunningProcesses(self, device: Device) -> list[Any]:
         self._answering(device, True)
-        return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in device.drawing]
+        return [SimpleNamespace(pid=pid, usedGpuMemory=device.memory.get(pid)) for pid in device.drawing]
 
     def nvmlDeviceGetProcessUtilization(self, device: Device, since: int) -> list[Any]:
         self._answering(device, device.tells_processes_apart)

@@ -12,6 +12,7 @@ import psutil
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.runner import ProgramStopped, Runner
 from scanfleet.agent.stopping import StopRequest
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.watch import Watch
 from scanfleet.errors import JobFailure
 from scanfleet.processors.base import Invocation
@@ -39,7 +40,12 @@ class ProgramRun:
         self.invoke(invocation, time_limit=time_limit)
 
     def invoke(
-        self, invocation: Invocation, *, time_limit: timedelta = GENEROUS, watch: Watch | None = None
+        self,
+        invocation: Invocation,
+        *,
+        time_limit: timedelta = GENEROUS,
+        watch: Watch | None = None,
+        usage: UsageMeter | None = None,
     ) -> None:
         """Run a program to its end."""
         try:
@@ -50,6 +56,7 @@ class ProgramRun:
                 board=self.board,
                 stop=self.stop,
                 watch=watch or TimeLimit(time_limit),
+                usage=usage,
             )
         finally:
             self.log.close()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from scanfleet.agent.gpu import Gpus, RunGpus, open_gpus
+from scanfleet.agent.gpu import Gpus, RunGpus, driver_version, open_gpus
 from tests.support.fake_nvml import Device, FakeNvml
 
 OURS, OTHERS = 100, 200
@@ -92,6 +92,33 @@ def test_a_device_that_does_not_tell_is_no_signal():
 def test_a_lost_device_is_no_signal_and_the_others_still_are():
     assert gpus_of(Device(is_lost=True)).percent([OURS]) is None
     assert gpus_of(Device(is_lost=True), Device(percent=5, computing=[OURS])).percent([OURS]) == 5
+
+
+def test_a_programs_memory_is_its_own_on_all_devices():
+    both = Device(computing=[OURS, OTHERS], drawing=[OURS], memory={OURS: 700, OTHERS: 9000})
+    gpus = gpus_of(both, Device(computing=[OURS], memory={OURS: 5}), Device(computing=[OTHERS]))
+
+    assert gpus.memory_bytes([OURS]) == 705
+
+
+def test_memory_that_is_not_told_apart_is_the_devices():
+    assert gpus_of(Device(computing=[OURS, OTHERS])).memory_bytes([OURS]) == 2**30
+    assert gpus_of(Device()).memory_bytes([OURS]) == 2**30  # a container that hides processes
+
+
+def test_memory_of_a_device_that_others_use_is_not_ours():
+    assert gpus_of(Device(computing=[OTHERS], memory={OTHERS: 9000})).memory_bytes([OURS]) == 0
+
+
+def test_a_lost_device_tells_no_memory():
+    assert gpus_of(Device(is_lost=True)).memory_bytes([OURS]) is None
+
+
+def test_the_drivers_version_is_empty_without_a_driver(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(has_driver=False))
+    assert driver_version() == ""
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(Device()))
+    assert driver_version() == "580.12"
 
 
 def test_the_state_has_what_people_ask_for():

@@ -1,8 +1,14 @@
 """Sums of what a program has used: means by time, peaks over half a second at least."""
 
+import sys
+from datetime import timedelta
+
 import pytest
 
 from scanfleet.agent.usage_meter import UsageMeter
+from scanfleet.errors import JobFailure
+from scanfleet.processors.base import Invocation
+from tests.support.program_run import ProgramRun
 
 NOTHING = {"cpu_seconds": 0.0, "io_bytes": 0, "memory_bytes": 0}
 
@@ -74,3 +80,40 @@ def test_an_account_that_knows_less_than_the_looks_takes_nothing_away():
     meter.ended(2.0, cpu_seconds=1.0)
 
     assert meter.usage().cpu_percent_mean == pytest.approx(200.0)
+
+
+BURN = """
+import subprocess, sys, time
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+if len(sys.argv) == 1:
+    block = bytearray(60_000_000)
+    child = subprocess.run([sys.executable, __file__, "child"])
+else:
+    burn(0.4)
+"""
+
+
+def test_a_run_that_ends_before_the_first_look_has_the_systems_account(tmp_path):
+    script = tmp_path / "burn.py"
+    script.write_text(BURN)
+    run, meter = ProgramRun(tmp_path), UsageMeter()
+    invocation = Invocation(argv=(sys.executable, str(script)), cwd=tmp_path, env={})
+
+    run.invoke(invocation, usage=meter)  # its watch counts nothing
+
+    usage = meter.usage()
+    assert usage.cpu_percent_mean * usage.seconds / 100 >= 0.35  # its child's, rounded to tenths of seconds
+    assert usage.memory_bytes_peak > 60_000_000
+
+
+def test_a_program_that_is_killed_has_an_account_too(tmp_path):
+    run, meter = ProgramRun(tmp_path), UsageMeter()
+    invocation = Invocation(argv=(sys.executable, "-c", "while True: pass"), cwd=tmp_path, env={})
+
+    with pytest.raises(JobFailure):
+        run.invoke(invocation, time_limit=timedelta(seconds=0.5), usage=meter)
+
+    assert meter.usage().cpu_percent_mean > 0

@@ -338,6 +338,7 @@ class Attempt:
             board=self._board,
             stop=self._stop,
             watch=watch,
+            usage=self._tally.usage,
         )
         stages, ended_at = self._board.finish(), time.monotonic()
         self._on_completed = lambda: watch.completed(stages, since_end=time.monotonic() - ended_at)

@@ -4,7 +4,8 @@
 
 The guardian is the program's parent and the adoptive parent of every process that the program leaves behind
 (Linux: PR_SET_CHILD_SUBREAPER). It speaks over the control socket, one line a message:
-    to the agent:    "started <pid>", "failed <reason>", "exit <code>"   (code < 0: the signal that ended it)
+    to the agent:    "started <pid>", "failed <reason>", "exit <code> <CPU seconds> <bytes>"
+                     (code < 0: the signal that ended it; bytes: the most that one process had in memory)
     from the agent:  "stop" asks the process group to end (SIGTERM), "kill" kills the whole tree
 When the socket closes, the agent has died, even by SIGKILL: the whole tree is killed. When the program ends,
 whatever it left running is killed too, before "exit" is sent.
@@ -16,6 +17,7 @@ kills on close does all of this (os_windows.py).
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import socket
@@ -181,6 +183,13 @@ def reap_program(program: int) -> int | None:
     return None
 
 
+def used() -> str:
+    """Return what all processes below this one, which have ended, have used. Source: getrusage(2)."""
+    account = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{account.ru_utime + account.ru_stime:.3f} {account.ru_maxrss * unit}"
+
+
 class Guardian:
     """The loop: waits for the program's end and for the agent's word, whichever comes first."""
 
@@ -205,7 +214,7 @@ class Guardian:
         self._tell(f"started {program}")
         exit_code = self._watch(program)
         kill_tree(program)
-        self._tell(f"exit {exit_code}")
+        self._tell(f"exit {exit_code} {used()}")
 
     def _watch(self, program: int) -> int:
         while True:

@@ -13,6 +13,7 @@ from typing import IO
 import psutil
 
 from scanfleet.agent import guardian
+from scanfleet.agent.usage import Totals
 from scanfleet.processors.base import Invocation
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class PosixProgram:
         self._control = control
         self._lines = control.makefile("r", encoding="utf-8")
         self._sending = threading.Lock()
+        self.account: Totals | None = None
+        """Of the whole tree, once it has ended."""
         self.pid = self._await_start()
 
     def process_ids(self) -> tuple[int, ...]:
@@ -56,7 +59,9 @@ class PosixProgram:
                 word, _, rest = line.strip().partition(" ")
                 if word == "exit":
                     self._guardian.wait()
-                    return int(rest)
+                    exit_code, cpu_seconds, peak = rest.split()
+                    self.account = Totals(float(cpu_seconds), peak_process_bytes=int(peak))
+                    return int(exit_code)
         self._guardian.wait()
         return -9
 

@@ -10,6 +10,8 @@ from datetime import timedelta
 from scanfleet.agent.output import ProgramLog, ProgressBoard, pump
 from scanfleet.agent.program import RunningProgram, starter
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.usage import account_of
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.watch import Watch
 from scanfleet.errors import JobFailure
 from scanfleet.jobs import FailureClass
@@ -45,8 +47,9 @@ class Runner:
         board: ProgressBoard,
         stop: StopRequest,
         watch: Watch,
+        usage: UsageMeter | None = None,
     ) -> None:
-        """Run the program to a successful end.
+        """Run the program to a successful end. usage: gets the system's account of it all.
 
         Raises JobFailure when it fails or `watch` ends it, ProgramStopped when `stop` was set. Whatever the
         outcome, none of its processes is left when this returns.
@@ -57,15 +60,19 @@ class Runner:
             raise JobFailure(
                 FailureClass.PROGRAM_ERROR, f"{invocation.argv[0]} could not be started: {error}"
             ) from error
+        started_at = self.clock()
         facts = {"action": "program_started", "pid": program.pid, "release": processor.release}
         log.info("program started", extra=facts)
         readers = _start_readers(program, processor, program_log, board)
         try:
             exit_code, verdict = self._wait(program, stop, watch)
         finally:
+            seconds = self.clock() - started_at
             program.kill()
             for reader in readers:
                 reader.join(PIPE_DRAIN_SECONDS)
+            if usage is not None and (account := account_of(program)) is not None:
+                usage.ended(seconds, cpu_seconds=account.cpu_seconds, memory_bytes=account.peak_process_bytes)
             program.close()
         facts = {"action": "program_ended", "pid": program.pid, "exit_code": exit_code}
         log.info("program ended", extra=facts)

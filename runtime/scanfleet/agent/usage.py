@@ -33,7 +33,16 @@ class Totals:
     """What a program has used since its start, processes that have ended included."""
 
     cpu_seconds: float
-    io_bytes: int
+    io_bytes: int = 0
+    peak_process_bytes: int | None = None
+    """The most that one process had in memory."""
+
+
+@runtime_checkable
+class Reaped(Protocol):
+    """A program whose account comes with its end (a guardian's)."""
+
+    account: Totals | None
 
 
 @runtime_checkable
@@ -42,6 +51,16 @@ class Accounted(Protocol):
 
     def totals(self) -> Totals:
         """Return what all its processes have used so far. Raises OSError."""
+
+
+def account_of(program: RunningProgram) -> Totals | None:
+    """Return what a program that has ended used altogether; None when the system does not tell."""
+    if isinstance(program, Reaped):
+        return program.account
+    if isinstance(program, Accounted):
+        with suppress(OSError):
+            return program.totals()
+    return None
 
 
 @dataclass(frozen=True)

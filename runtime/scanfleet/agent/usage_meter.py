@@ -94,7 +94,7 @@ class UsageMeter:
             mean = 100 * self._cpu_seconds / self._at if self._at > 0 else 0.0
             memory, memory_peak = self._memory.value, self._memory.peak
             return Usage(
-                seconds=round(self._at, 1),
+                seconds=round(self._at, 2),
                 cpu_percent_mean=round(mean, 1),
                 cpu_percent_peak=round(max(mean, self._cpu_peak or 0.0), 1),
                 memory_bytes_mean=None if memory is None else int(memory),
