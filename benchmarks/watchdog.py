@@ -26,6 +26,7 @@ from scanfleet.agent.budgets import Budgets, learned
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.program import starter
 from scanfleet.agent.usage import FolderGrowth
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.verdict import Judge, Look
 from scanfleet.agent.watch import Sample
 from scanfleet.agent.watchdog import Watchdog
@@ -266,6 +267,7 @@ def measure_cost() -> float:
             program_log=program_log,
             board=ProgressBoard(time.monotonic),
             growth=FolderGrowth(output),
+            meter=UsageMeter(),
         )
         program = starter()(Invocation(argv=(sys.executable, "-c", source), cwd=folder))
         try:

@@ -79,6 +79,8 @@ class ApiFunction(Construct):
         if config.api.jwt_issuer is not None:
             whole[Env.JWT_ISSUER] = config.api.jwt_issuer
             whole[Env.JWT_AUDIENCE] = ",".join(config.api.jwt_audience)
+        if config.hourly_prices_usd:
+            whole[Env.HOURLY_PRICES] = json.dumps(dict(config.hourly_prices_usd))
         if config.tenants:
             whole[Env.TENANTS] = self._tenants()
         return whole

@@ -125,7 +125,8 @@ class DeploymentConfig:
         ),
         default_factory=dict,
     )
-    """What an hour of an instance type costs you, instead of its list price: for FleetCostPerHour."""
+    """What an hour of an instance type costs you, instead of its list price: for FleetCostPerHour, and for
+    receipts."""
     retain_data: bool = setting(boolean, default=True)
     """Table and buckets outlive their stack and refuse deletion. Only the local stage may switch it off."""
     customer_managed_key: bool = setting(boolean, default=False)

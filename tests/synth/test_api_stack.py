@@ -109,6 +109,13 @@ def test_it_is_told_who_may_do_what(stack, public):
     assert json.loads(environment(tenants)[Env.TENANTS]) == {"clinic": CLINIC}
 
 
+def test_receipts_count_with_the_operators_prices_where_there_are_some(stack):
+    priced = stack("dev", "api", hourly_prices_usd={"g4dn.xlarge": 0.6})
+
+    assert json.loads(environment(priced)[Env.HOURLY_PRICES]) == {"g4dn.xlarge": 0.6}
+    assert Env.HOURLY_PRICES not in environment(stack("dev", "api"))
+
+
 def test_nobody_gets_the_whole_data_bucket_or_a_tenants_prefix_by_default(stack):
     template = stack("dev", "api", tenants={"clinic": CLINIC}, allowed_prefixes=["s3://shared/"])
 

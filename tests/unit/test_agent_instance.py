@@ -1,6 +1,8 @@
 """The agent on an EC2 instance: instance metadata, and its life in an Auto Scaling group."""
 
+import json
 import logging
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -10,10 +12,20 @@ from moto import mock_aws
 
 from scanfleet import contract
 from scanfleet.agent.fleet_member import FleetMember
-from scanfleet.agent.instance import TOKEN_RENEWED_AFTER_SECONDS, Instance, InstanceMetadata, SpotNotice
+from scanfleet.agent.instance import (
+    IDENTITY_PATH,
+    TOKEN_RENEWED_AFTER_SECONDS,
+    Instance,
+    InstanceMetadata,
+    SpotNotice,
+)
+from scanfleet.agent.main import find_place, machine_of
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
 from scanfleet.clients import build_autoscaling_client
 from scanfleet.errors import Unavailable
+from scanfleet.jobs import Machine
+from scanfleet.settings import AgentSettings
+from tests.support.fake_nvml import Device, FakeNvml
 from tests.support.instance_metadata import fake_metadata
 from tests.support.lifecycle_hooks import LifecycleActions, create_group
 
@@ -115,6 +127,45 @@ def test_a_service_that_is_broken_or_not_there_is_no_answer(imds):
         InstanceMetadata(imds.url).target_state()
     with pytest.raises(Unavailable, match="Connection refused"):
         InstanceMetadata("http://127.0.0.1:1").target_state()
+
+
+def machine_in(imds) -> Machine:
+    settings = AgentSettings(
+        fleet=FLEET,
+        metadata_url=imds.url,
+        pool="windows-gpu",
+        slots=3,
+        scratch="scratch",
+        job_table="jobs",
+        queues={"windows-gpu": {"normal": "u", "high": "u"}},
+        dead_letters={"windows-gpu": "d"},
+        artifacts_bucket="artifacts",
+        allowed_prefixes=["s3://data/"],
+    )
+    place = find_place(settings)
+    assert place is not None
+    return machine_of(settings, place)
+
+
+def test_the_machine_of_a_record_is_the_instance_with_its_launch(imds, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(Device()))
+    identity = json.loads(imds.documents[IDENTITY_PATH])
+    imds.documents[IDENTITY_PATH] = json.dumps(identity | {"pendingTime": "2027-01-15T08:00:00Z"})
+
+    assert machine_in(imds) == Machine(
+        instance_id="i-0abc",
+        instance_type="g4dn.xlarge",
+        ami_id="ami-1",
+        region="us-east-1",
+        system=sys.platform,
+        driver="580.12",
+        slots=3,
+        booted_at=datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp(),
+    )
+
+
+def test_an_instance_that_does_not_tell_its_launch_still_serves(imds):
+    assert machine_in(imds).booted_at is None
 
 
 # --- Membership --------------------------------------------------------------------------------------------
