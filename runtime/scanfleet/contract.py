@@ -36,6 +36,9 @@ class Env(StrEnum):
     JWT_AUDIENCE = "SCANFLEET_JWT_AUDIENCE"
     MEDIT_RELEASES = "SCANFLEET_MEDIT_RELEASES"
     RELEASE_BUCKET = "SCANFLEET_RELEASE_BUCKET"
+    EVENTS_URL = "SCANFLEET_EVENTS_URL"
+    # The function of live events.
+    CONNECTIONS_URL = "SCANFLEET_CONNECTIONS_URL"
     # The agent on an instance.
     NEEDS_GPU = "SCANFLEET_NEEDS_GPU"
     SLOTS = "SCANFLEET_SLOTS"
@@ -95,6 +98,13 @@ AGENTS_PARTITION = "AGENTS"
 """Partition of the agents' reports: besides the calibrations, the controller may read no other."""
 HISTORY_PARTITIONS = "HISTORY#"
 """Partitions of past runs' durations begin with this: agents learn from them how long is too long."""
+LIVE_PARTITIONS = "LIVE#"
+"""Partitions of live events on AWS begin with this: tickets, open connections, and who hears of what."""
+TICKET_VALID = timedelta(seconds=60)
+"""A ticket opens one WebSocket within this time."""
+CONNECTIONS_KEPT = timedelta(hours=2, minutes=10)
+"""An open connection's record: API Gateway ends each after two hours.
+Source: API Gateway developer guide, "Quotas for WebSocket APIs"."""
 HISTORY_KEPT = timedelta(days=90)
 """Past runs of a processor and input size stay this long after the last one."""
 CALIBRATION_PARTITIONS = "CALIBRATION#"
@@ -221,6 +231,8 @@ class Component(StrEnum):
     """How instances came up."""
     CONTROLLER = "controller"
     SWEEPER = "sweeper"
+    EVENTS = "events"
+    """On AWS: who listens to changes of jobs, and the pushing of them."""
 
 
 def log_group_name(stage: str, component: Component) -> str:

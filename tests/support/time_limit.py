@@ -27,5 +27,5 @@ class TimeLimit:
         limit = int(self._total.total_seconds())
         return JobFailure(FailureClass.HANG, f"the program ran longer than its limit of {limit} s")
 
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
+    def completed(self, stage_seconds: Mapping[str, float], *, since_end: float = 0.0) -> None:
         """Learn nothing."""

@@ -1,17 +1,48 @@
 """Past runs in the job table: kept, capped, read; and no failure of it is anybody else's."""
 
+import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from scanfleet import contract
-from scanfleet.history import RUNS_KEPT, PastRun, RunHistory, bucket_of, high_quantile, history_key, slot_of
+from scanfleet.history import RUNS_KEPT, RunHistory, bucket_of, high_quantile, history_key, slot_of
 from scanfleet.jobs import new_job_id
+from scanfleet.past_runs import (
+    STAGES_KEPT,
+    Expected,
+    PastRun,
+    Place,
+    read_run,
+    settings_fingerprint,
+    text_of,
+)
 from tests.support.cloud import moto_job_table
 
 GB = 1024**3
-RUN = PastRun(400.0, {"align": 100.0, "merge": 300.0})
+RUN = PastRun(400.0, {"align": 100.0, "merge": 300.0}, input_bytes=GB)
+WHOLE = PastRun(
+    400.0,
+    {"align": 100.0, "merge": 300.0},
+    input_bytes=GB,
+    settings=settings_fingerprint({"Reduce Roughness": 1}),
+    download_seconds=12.5,
+    upload_seconds=0.125,
+    marks={10: 20.0, 50: 180.5},
+    place=Place(
+        agent_id="a1",
+        instance_id="i-0123456789abcdef0",
+        instance_type="g4dn.xlarge",
+        ami_id="ami-0123456789abcdef0",
+        driver="537.70",
+        release="4.2.1",
+        busy=0,
+    ),
+    finished_at=1_800_000_000.0,
+    expected=Expected(300.0, 380.5, 500.0),
+)
 
 
 @pytest.fixture
@@ -36,6 +67,78 @@ def test_a_run_comes_back_as_it_was(history):
     assert history.like("medit", input_bytes=GB) == (RUN,)
 
 
+def test_everything_that_is_known_of_a_run_comes_back(history):
+    add(history, 1, run=WHOLE)
+
+    assert history.near("medit", input_bytes=GB) == (WHOLE,)
+    assert history.of("medit") == (WHOLE,)
+
+
+def test_runs_from_before_more_was_kept_are_read(history, client):
+    client.put_item(
+        TableName="jobs",
+        Item={**history_key("medit", GB), "run07": {"S": '[400.0, {"align": 100.0, "merge": 300.0}]'}},
+    )
+
+    (old,) = history.near("medit", input_bytes=GB)
+
+    assert bucket_of(old.input_bytes) == bucket_of(GB), "its size class is all that is known of its size"
+    assert replace(old, input_bytes=GB) == RUN
+    assert history.of("medit") == (old,)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"what": "ever"}', "[1.0]", '[1.0, {"align": "x"}]', "[1, 2, 3]"]
+)
+def test_a_run_that_cannot_be_read_is_none(text):
+    assert read_run(text) is None
+
+
+def test_one_run_that_cannot_be_read_costs_none_of_the_others(history, client):
+    add(history, 3)
+    before = history.near("medit", input_bytes=GB)
+    free = next(name for name in (f"run{n:02d}" for n in range(RUNS_KEPT)) if name not in _places(client))
+    client.update_item(
+        TableName="jobs",
+        Key=history_key("medit", GB),
+        UpdateExpression="SET #run = :run",
+        ExpressionAttributeNames={"#run": free},
+        ExpressionAttributeValues={":run": {"S": '{"of": "a later version"}'}},
+    )
+
+    assert sorted(history.near("medit", input_bytes=GB), key=str) == sorted(before, key=str)
+
+
+def _places(client):
+    return client.get_item(TableName="jobs", Key=history_key("medit", GB))["Item"]
+
+
+def test_of_a_run_with_very_many_stages_the_longest_are_kept():
+    run = PastRun(400.0, {f"file {n}" * 20: float(n) for n in range(500)})
+
+    kept = read_run(text_of(run))
+
+    assert sorted(kept.stages.values()) == [float(n) for n in range(500 - STAGES_KEPT, 500)]
+    assert len(text_of(run)) < 4000, "a hundred of them are as much as an item may have"
+
+
+def test_the_same_settings_have_the_same_fingerprint_in_any_order():
+    assert settings_fingerprint({"a": 1, "b": [2]}) == settings_fingerprint({"b": [2], "a": 1})
+    assert settings_fingerprint({"a": 1}) != settings_fingerprint({"a": True})
+    assert json.loads(text_of(WHOLE))[2]["s"] == WHOLE.settings
+
+
+def test_runs_of_every_size_come_by_one_query(history, client):
+    asked = []
+    client.meta.events.register("before-call.dynamodb", lambda model, **_: asked.append(model.name))
+    for size in (GB, 4 * GB, GB // 8):
+        add(history, 2, input_bytes=size)
+    asked.clear()
+
+    assert sorted(run.input_bytes for run in history.of("medit")) == sorted([GB, 4 * GB, GB // 8] * 2)
+    assert asked == ["Query"]
+
+
 def test_a_run_that_is_written_twice_counts_once(history):
     for _ in range(2):
         history.add("medit", input_bytes=GB, job_id="01JOB", run=RUN)
@@ -58,7 +161,10 @@ def test_inputs_of_twice_and_half_the_size_help_while_there_are_few(history):
     found = history.like("medit", input_bytes=GB)
 
     assert sorted(run.seconds for run in found) == [400.0, 400.0, 700.0]
-    assert PastRun(400.0, {"align": 100.0}) in found, "smaller inputs count as if they had been larger"
+    small = PastRun(400.0, {"align": 100.0}, input_bytes=GB // 2)
+    assert small in found, "smaller inputs count as if they had been larger"
+    as_they_were = sorted(run.seconds for run in history.near("medit", input_bytes=GB))
+    assert as_they_were == [200.0, 400.0, 700.0]
 
 
 def test_with_many_runs_of_its_own_a_size_needs_no_others(history):

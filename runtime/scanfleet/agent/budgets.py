@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from scanfleet.history import PastRun, high_quantile
+from scanfleet.history import high_quantile
+from scanfleet.past_runs import PastRun
 
 LONGEST_INTERVAL = timedelta(seconds=2)
 """Between two looks: a look costs some milliseconds of CPU, and budgets are minutes."""

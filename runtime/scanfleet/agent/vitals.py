@@ -107,6 +107,6 @@ class SeenWatch:
         finally:
             self._vitals.sign()
 
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
-        """Take note of a run that ended well."""
-        self._watch.completed(stage_seconds)
+    def completed(self, stage_seconds: Mapping[str, float], *, since_end: float = 0.0) -> None:
+        """Take note of a run whose job has been completed."""
+        self._watch.completed(stage_seconds, since_end=since_end)

@@ -42,6 +42,9 @@ class Watch(Protocol):
         """
         ...
 
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
-        """Take note of a run that ended well, with the seconds of each stage. Never raises."""
+    def completed(self, stage_seconds: Mapping[str, float], *, since_end: float = 0.0) -> None:
+        """Take note of a run whose job has been completed, with the seconds of each stage. Never raises.
+
+        since_end: seconds from the program's end until now: how long the upload took.
+        """
         ...

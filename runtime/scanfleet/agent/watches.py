@@ -1,5 +1,6 @@
-"""Makes the watch of each run: budgets from settings, job and past runs; signals from this machine."""
+"""Makes the watch of each run: budgets from settings, job and past runs; has what ended well remembered."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -11,10 +12,14 @@ from scanfleet.agent.evidence import EvidenceSaver
 from scanfleet.agent.gpu import Gpus, RunGpus, open_gpus
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import Watchdog
-from scanfleet.history import PastRun, RunHistory
+from scanfleet.conformal import SHORTEST, Range
+from scanfleet.history import RunHistory
 from scanfleet.jobs import FailureClass, Job
 from scanfleet.objects import ObjectStore
+from scanfleet.past_runs import Expected, PastRun, Place, settings_fingerprint
+from scanfleet.prediction import Forecast
 from scanfleet.settings import AgentSettings
+from scanfleet.telemetry import record_ratio
 
 
 class Watches:
@@ -45,7 +50,7 @@ class Watches:
             growth=FolderGrowth(folders.output, folders.work),
             gpus=RunGpus(self._gpus) if self._gpus else None,
             evidence=evidence,
-            on_completed=partial(self._remember, run),
+            on_completed=partial(self._remember, run, self._expected(run)),
             meter=run.usage,
             input_bytes=run.input_bytes,
         )
@@ -57,13 +62,53 @@ class Watches:
             return budgets
         return learned(budgets, self._history.like(run.job.processor, input_bytes=run.input_bytes))
 
-    def _remember(self, run: Run, seconds: float, stages: Mapping[str, float]) -> None:
+    def _expected(self, run: Run) -> Range | None:
+        """Return how long the program is expected to take; what was read for the budgets is used again."""
+        runs = self._history.near(run.job.processor, input_bytes=run.input_bytes)
+        settings = settings_fingerprint(run.job.settings)
+        return Forecast(runs, input_bytes=run.input_bytes, settings=settings).program()
+
+    def _remember(
+        self,
+        run: Run,
+        expected: Range | None,
+        seconds: float,
+        stages: Mapping[str, float],
+        since_end: float,
+    ) -> None:
+        job, machine = run.job, run.machine
+        began_at = run.board.now - since_end - seconds
         self._history.add(
-            run.job.processor,
+            job.processor,
             input_bytes=run.input_bytes,
-            job_id=run.job.job_id,
-            run=PastRun(seconds, stages),
+            job_id=job.job_id,
+            run=PastRun(
+                seconds,
+                stages,
+                settings=settings_fingerprint(job.settings),
+                download_seconds=_download_seconds(job),
+                upload_seconds=since_end,
+                marks={percent: max(0.0, at - began_at) for percent, at in run.board.marks.items()},
+                place=Place(
+                    agent_id=job.agent_id or "",
+                    instance_id=machine.instance_id,
+                    instance_type=machine.instance_type,
+                    ami_id=machine.ami_id,
+                    driver=machine.driver,
+                    release=job.release or "",
+                    busy=run.beside,
+                ),
+                finished_at=time.time(),
+                expected=None if expected is None else Expected(expected.low, expected.likely, expected.high),
+            ),
         )
+        if expected is not None:
+            record_ratio(job, seconds / max(expected.likely, SHORTEST))
+
+
+def _download_seconds(job: Job) -> float | None:
+    """Return how long this attempt's download took. job: as it was when the program began."""
+    return None if job.started_at is None else max(0.0, job.state_changed_at - job.started_at)
 
 
 def budgets_of(settings: AgentSettings, job: Job) -> Budgets:
