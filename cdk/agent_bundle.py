@@ -26,6 +26,8 @@ from cdk.config import ConfigError
 from scanfleet.contract import PRODUCT
 
 SOURCE = ROOT / "runtime" / PRODUCT
+LEFT_OUT = (SOURCE / "api" / "console", SOURCE / "api" / "pages")
+"""Machines show no pages; a new console gives them no new package."""
 WHEELHOUSE_NAME = "agent-wheels.zip"
 
 
@@ -132,7 +134,8 @@ def agent_wheel(folder: Path = BUILD) -> Path:
 
 def _source_files() -> Iterator[Path]:
     for path in sorted(SOURCE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        is_wanted = "__pycache__" not in path.parts and not any(folder in path.parents for folder in LEFT_OUT)
+        if path.is_file() and is_wanted:
             yield path
 
 

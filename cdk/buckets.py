@@ -1,11 +1,20 @@
 """The two buckets: what clients put in and get out (data), and what the system keeps (artifacts)."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
 from aws_cdk.aws_iam import IGrantable
 from aws_cdk.aws_kms import IKey
-from aws_cdk.aws_s3 import BlockPublicAccess, Bucket, BucketEncryption, LifecycleRule, ObjectOwnership
+from aws_cdk.aws_s3 import (
+    BlockPublicAccess,
+    Bucket,
+    BucketEncryption,
+    CorsRule,
+    HttpMethods,
+    LifecycleRule,
+    ObjectOwnership,
+)
 from constructs import Construct
 
 from scanfleet.contract import (
@@ -20,6 +29,8 @@ from scanfleet.contract import (
 ABANDONED_UPLOADS_KEPT = timedelta(days=2)
 """Parts of an upload that nobody completed cost money and are invisible. Two days outlast any job."""
 ACCESS_LOGS_KEPT = timedelta(days=90)
+BROWSERS_REMEMBER = timedelta(hours=1)
+"""How long a browser may upload without asking whether it may."""
 
 
 class Buckets(Construct):
@@ -35,6 +46,7 @@ class Buckets(Construct):
         construct_id: str,
         *,
         noncurrent_versions_kept: timedelta,
+        console_origins: Sequence[str] = (),
         retain: bool = True,
         key: IKey | None = None,
     ) -> None:
@@ -43,7 +55,7 @@ class Buckets(Construct):
         self._removal = RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY
         self._key = key
         self.access_logs = self._make_access_logs()
-        self.data = self._make("Data", rules=[])
+        self.data = self._make("Data", rules=[], cors=_console_rules(console_origins))
         self.artifacts = self._make(
             "Artifacts",
             rules=[
@@ -53,7 +65,9 @@ class Buckets(Construct):
             ],
         )
 
-    def _make(self, construct_id: str, *, rules: list[LifecycleRule]) -> Bucket:
+    def _make(
+        self, construct_id: str, *, rules: list[LifecycleRule], cors: list[CorsRule] | None = None
+    ) -> Bucket:
         return Bucket(
             self,
             construct_id,
@@ -67,6 +81,7 @@ class Buckets(Construct):
             server_access_logs_bucket=self.access_logs,
             server_access_logs_prefix=f"{construct_id.lower()}/",
             removal_policy=self._removal,
+            cors=cors,
             lifecycle_rules=[
                 LifecycleRule(
                     id="abandoned-uploads",
@@ -101,6 +116,25 @@ class Buckets(Construct):
         """Let the grantee read and write objects of both buckets; it cannot change the buckets."""
         self.data.grant_read_write(grantee)
         self.artifacts.grant_read_write(grantee)
+
+
+def _console_rules(origins: Sequence[str]) -> list[CorsRule] | None:
+    """Return what pages of the console may do with a presigned URL: send a file, and read one for the viewer.
+
+    Who may do it, the URL's signature says. Without origins no page may: downloads by a link need no rule.
+    Source: S3 user guide, "Using cross-origin resource sharing (CORS)".
+    """
+    if not origins:
+        return None
+    return [
+        CorsRule(
+            id="console",
+            allowed_origins=list(origins),
+            allowed_methods=[HttpMethods.GET, HttpMethods.PUT],
+            allowed_headers=["content-type"],
+            max_age=int(BROWSERS_REMEMBER.total_seconds()),
+        )
+    ]
 
 
 def _days(duration: timedelta) -> Duration:

@@ -102,6 +102,13 @@ class ApiConfig:
     """Where the load balancer gets the issuer's keys; by default `<issuer>/.well-known/jwks.json`."""
     operators: tuple[str, ...] = setting(list_of(text(r"[^\s,]+", "an IAM ARN or a JWT subject")), default=())
     """Callers who see and may cancel every job: role or user ARNs (iam), subjects (jwt)."""
+    console_origins: tuple[str, ...] = setting(
+        list_of(
+            text(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?", "an origin such as https://host")
+        ),
+        default=(),
+    )
+    """Where browsers see the console: its pages may send files to the data bucket and read them."""
     web_acl: bool = setting(boolean, default=False)
     """AWS WAF with AWS's common rules and a rate limit in front of the load balancer."""
     requests_per_second: int = setting(whole(1, 10_000), default=100)

@@ -37,6 +37,7 @@ class DataStack(BaseStack):
                 self,
                 "Buckets",
                 noncurrent_versions_kept=timedelta(days=config.noncurrent_versions_kept_days),
+                console_origins=config.api.console_origins,
                 retain=retain,
                 key=key,
             ),

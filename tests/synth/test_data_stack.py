@@ -8,6 +8,7 @@ from aws_cdk.aws_iam import Role, ServicePrincipal
 from aws_cdk.aws_s3 import Bucket
 
 from app import build
+from cdk.config import ConfigError
 from cdk.job_queue import JobQueue
 from cdk.job_table import JobTable
 from cdk.parameters import output_name
@@ -252,6 +253,27 @@ def test_further_prefixes_of_the_configuration_are_allowed_besides_the_data_buck
     own, shared, of_a_tenant = template.parameter_text(Parameter.ALLOWED_PREFIXES).split(",")
     assert own == f"s3://{template.named(Parameter.DATA_BUCKET).logical_id}/"
     assert (shared, of_a_tenant) == ("s3://shared-scans/", "s3://clinic-scans/a/")
+
+
+def test_pages_of_no_origin_may_use_the_buckets_until_the_console_has_one(dev, stack):
+    assert all("CorsConfiguration" not in bucket.properties for bucket in dev.all(BUCKET))
+
+    template = stack("dev", "data", api={"console_origins": ["https://scans.example.com"]})
+
+    with_rules = [one for one in template.all(BUCKET) if "CorsConfiguration" in one.properties]
+    assert [one.logical_id for one in with_rules] == [template.named(Parameter.DATA_BUCKET).logical_id]
+    (rule,) = with_rules[0].properties["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedOrigins"] == ["https://scans.example.com"]
+    assert set(rule["AllowedMethods"]) == {"GET", "PUT"}
+    assert rule["AllowedHeaders"] == ["content-type"]
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*.example.com", "https://a.example/path", "ftp://a.example"]
+)
+def test_an_origin_that_means_more_than_one_place_is_refused(stack, origin):
+    with pytest.raises(ConfigError, match="console_origins"):
+        stack("dev", "data", api={"console_origins": [origin]})
 
 
 # --- Stages ------------------------------------------------------------------------------------------------

@@ -46,12 +46,15 @@ def test_the_wheel_is_made_within_a_synth(tmp_path):
     assert time.perf_counter() - started < 1  # measured: 0.1 s
 
 
-def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel, repo_root):
+def test_the_wheel_has_all_of_the_package_but_its_pages_and_nothing_else(wheel, repo_root):
     package = repo_root / "runtime"
+    pages = [package / "scanfleet" / "api" / name for name in ("console", "pages")]
     sources = {
         path.relative_to(package).as_posix()
         for path in (package / "scanfleet").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and not any(folder in path.parents for folder in pages)
     }
     names = set(zipfile.ZipFile(wheel).namelist())
 

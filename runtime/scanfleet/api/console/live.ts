@@ -53,7 +53,6 @@ export function watch(topic: Topic, listener: Listener): () => void {
     listeners.set(topic, new Set([listener]));
     link?.add(topic);
   }
-  void keepOpen();
   return () => {
     const left = listeners.get(topic);
     left?.delete(listener);
@@ -67,12 +66,8 @@ function tell(job: JobSummary): void {
   for (const topic of [job.job_id, ""]) listeners.get(topic)?.forEach((listener) => listener(job));
 }
 
-let isKeeping = false;
-
 /** Open a way, and again whenever it closes, for as long as the page is there. */
-async function keepOpen(): Promise<void> {
-  if (isKeeping) return;
-  isKeeping = true;
+export async function keepOpen(): Promise<never> {
   let failures = 0;
   for (;;) {
     let hasBeenOpen = false;

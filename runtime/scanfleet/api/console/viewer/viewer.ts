@@ -7,6 +7,7 @@ import { PlyReader, type Cloud, type Shading } from "./ply.ts";
 /** Enough for a picture on any screen; a phone draws it fluently. */
 const MOST_POINTS = 1_500_000;
 const MOST_POINTS_PHONE = 600_000;
+const BACKGROUND = 0x12151a;
 const TURN = Math.PI / 24;
 const ZOOM = 1.15;
 const MOVE = 0.08;
@@ -91,12 +92,15 @@ export class Viewer {
   readonly #material: ShaderMaterial;
   readonly #geometry = new BufferGeometry();
   readonly #watch: ResizeObserver;
+  /** Until somebody turns it, everything stays in sight when the page changes its size. */
+  #isUntouched = true;
   #isAsked = false;
   readonly #box: HTMLElement;
   readonly #radius: number;
 
   constructor(box: HTMLElement, cloud: Cloud) {
     this.#box = box;
+    this.#renderer.setClearColor(BACKGROUND);
     this.#radius = cloud.radius;
     this.shading = cloud.shadings[0] ?? "height";
     this.#material = new ShaderMaterial({
@@ -111,16 +115,20 @@ export class Viewer {
     box.append(this.#renderer.domElement);
     this.#controls = new OrbitControls(this.#camera, this.#renderer.domElement);
     this.#controls.addEventListener("change", () => this.#draw());
+    this.#controls.addEventListener("start", () => {
+      this.#isUntouched = false;
+    });
     this.#watch = new ResizeObserver(() => this.#resize());
     this.#watch.observe(box);
+    this.fit();
     this.#resize();
     this.setPointSize(this.pointSize);
-    this.fit();
   }
 
   fit(): void {
-    const narrow = Math.min(1, this.#camera.aspect);
-    const distance = (this.#radius / Math.sin((this.#camera.fov * Math.PI) / 360)) * (1.02 / narrow);
+    this.#isUntouched = true;
+    const half = Math.tan((this.#camera.fov * Math.PI) / 360) * Math.min(1, this.#camera.aspect);
+    const distance = this.#radius / Math.sin(Math.atan(half));
     this.#camera.near = distance / 1000;
     this.#camera.far = distance * 20;
     this.#camera.position.copy(new Vector3(0.55, 0.45, 1).setLength(distance));
@@ -156,6 +164,7 @@ export class Viewer {
     else if (key === "-" || key === "−") this.#zoom(ZOOM);
     else if (key.toLowerCase() === "f") this.fit();
     else return false;
+    this.#isUntouched = key.toLowerCase() === "f";
     return true;
   }
 
@@ -206,6 +215,8 @@ export class Viewer {
     this.#renderer.setSize(width, height, false);
     this.#camera.aspect = width / height;
     this.#camera.updateProjectionMatrix();
+    this.#uniform("size", this.pointSize * this.#renderer.getPixelRatio());
+    if (this.#isUntouched) this.fit();
     this.#draw();
   }
 
