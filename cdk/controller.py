@@ -146,7 +146,8 @@ class Controller(Construct):
         if (key := self._system.jobs.table.encryption_key) is not None:
             via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
             conditions = {"StringEquals": {"kms:ViaService": via}}
-            allow(role, "UseTheTablesKey", ["kms:Decrypt"], [key.key_arn], conditions=conditions)
+            using = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
+            allow(role, "UseTheTablesKey", using, [key.key_arn], conditions=conditions)
         image = self._arn("ssm", "parameter", parameter_name(self._stage, Parameter.AMI_WINDOWS_GPU)[1:])
         allow(role, "ReadTheImagesId", ["ssm:GetParameter", "ssm:GetParameters"], [image])
         allow(

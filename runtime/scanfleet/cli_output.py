@@ -167,6 +167,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
         "status": _status(job),
         "stage": job.stage,
         "progress": f"{job.progress_percent:.0f} %",
+        "time_left": time_left(job),
         "waiting_because": job.why_waiting,
         "failure": _failure(job) if job.status == "failed" else None,
         "quarantined": _quarantine(job),
@@ -191,11 +192,29 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
 
 
 def _job_row(job: "JobInfo") -> tuple[Text, ...]:
-    note = "" if job.status == "completed" else _failure(job) or job.why_waiting or ""
+    note = "" if job.status == "completed" else _failure(job) or job.why_waiting or time_left(job)
     note = f"quarantined; {note}" if job.quarantined else note
     texts = (job.stage or "", job.processor, job.owner, _moment(job.timestamps.created), note)
     head = (Text(job.job_id), _status(job), Text(f"{job.progress_percent:.0f}"))
     return (*head, *(Text(printable(text)) for text in texts))
+
+
+def time_left(job: "JobInfo") -> str:
+    """Return how long the job still needs, as a person would say it: "4-7 min left"; empty: unknown."""
+    if job.eta is None or job.is_finished:
+        return ""
+    low, high = job.eta.low_seconds, job.eta.high_seconds
+    after = "once it runs" if job.status == "queued" else "left"
+    seconds, unit = next((found for found in _UNITS if high >= 2 * found[0]), (1.0, "s"))
+    first, last = _number(low / seconds), _number(max(1.0, high / seconds))
+    return f"{last} {unit} {after}" if first == last else f"{first}-{last} {unit} {after}"
+
+
+_UNITS = ((3600.0, "h"), (60.0, "min"))
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0") if value < 3 else f"{value:.0f}"
 
 
 def _status(job: "JobInfo") -> Text:

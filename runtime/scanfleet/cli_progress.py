@@ -14,7 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from scanfleet.cli_output import Output, printable
+from scanfleet.cli_output import Output, printable, time_left
 
 if TYPE_CHECKING:
     from scanfleet.client_models import JobInfo, OnChange, OnProgress, TransferProgress
@@ -36,7 +36,9 @@ def job_progress(out: Output) -> Iterator["OnChange"]:
         task = bar.add_task("queued", total=100)
 
         def show(job: "JobInfo") -> None:
-            bar.update(task, description=_step(job), completed=job.progress_percent, refresh=True)
+            left = time_left(job)
+            shown = f"{_step(job)} ({left})" if left else _step(job)
+            bar.update(task, description=shown, completed=job.progress_percent, refresh=True)
 
         yield show
 

@@ -47,6 +47,16 @@ class JobResult(Answer):
     manifest: ManifestPage | None = None
 
 
+class Eta(Answer):
+    """A range of seconds that holds `share` of jobs like this one, learned from so many past runs."""
+
+    low_seconds: float
+    likely_seconds: float
+    high_seconds: float
+    share: float = 0.8
+    runs: int = 0
+
+
 class JobInfo(Answer):
     """A job as the service saw it at one moment.
 
@@ -68,6 +78,7 @@ class JobInfo(Answer):
     release: str | None = Field(default=None, description="The program's release that the last attempt ran.")
     cancel_requested: bool = False
     timestamps: Timestamps = Timestamps()
+    eta: Eta | None = Field(default=None, description="Until it ends; of a queued job: from its start.")
     failure: Failure | None = Field(default=None, description="The last one, also of retried attempts.")
     quarantined: datetime | None = Field(default=None, description="When it failed as a danger to machines.")
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -78,13 +89,13 @@ class JobInfo(Answer):
     input_bytes: int | None = None
     usage: Usage | None = None
     attempts: tuple[AttemptFacts, ...] = ()
-    eta_seconds: Any = None
     failures: tuple[Failure, ...] = ()
     result: JobResult | None = None
     replaces: str | None = None
     superseded_by: str | None = None
     trace_id: str | None = None
     why_waiting: str | None = None
+    queue_position: int | None = Field(default=None, description="How many jobs go before it.")
 
     @property
     def is_finished(self) -> bool:

@@ -18,6 +18,7 @@ from scanfleet.controller.publish import Publisher
 from scanfleet.controller.rollout import Rollout
 from scanfleet.controller.snapshot import Snapshots
 from scanfleet.controller.templates import Templates
+from scanfleet.fleet_reports import FleetDirectory
 from scanfleet.prices import windows_prices
 from scanfleet.queue import JobQueues
 from scanfleet.settings import FleetSettings
@@ -66,6 +67,7 @@ class FleetAccount:
             for pool in POOLS
         }
         self.agents = AgentDirectory(self.client["dynamodb"], "jobs", clock=self.clock)
+        self.fleet_reports = FleetDirectory(self.client["dynamodb"], "jobs", clock=self.clock)
         self.refreshes = Refreshes(self.client["autoscaling"], self.client["ec2"], clock=self.clock)
         self.write_image("ami-00000000000000001")  # what the stack seeds
         self.template_id = self._make_template()
@@ -92,6 +94,7 @@ class FleetAccount:
             images=Images(self.client["ssm"], stage=STAGE),
             rollout=self.rollout,
             publisher=Publisher(cloudwatch, stage=STAGE),
+            reports=self.fleet_reports,
             clock=self.clock,
         )
 

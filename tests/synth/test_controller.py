@@ -14,6 +14,7 @@ from scanfleet.contract import (
     AGENTS_PARTITION,
     CALIBRATION_PARTITIONS,
     CONTROLLER_PERIOD,
+    FLEETS_PARTITION,
     Component,
     Env,
     Pool,
@@ -153,7 +154,15 @@ def test_it_reads_the_agents_reports_and_its_pools_calibrations_and_no_job(made)
         "Null": {"dynamodb:LeadingKeys": "false"},
     }
     assert {a for s in statements(made) for a in listed(s["Action"]) if a.startswith("dynamodb:")} == {
-        "dynamodb:Query"
+        "dynamodb:Query",
+        "dynamodb:PutItem",
+    }
+
+
+def test_it_writes_the_fleets_reports_and_nothing_else(made):
+    assert allowing(made, "dynamodb:PutItem")["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [FLEETS_PARTITION]},
+        "Null": {"dynamodb:LeadingKeys": "false"},
     }
 
 

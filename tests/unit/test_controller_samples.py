@@ -129,6 +129,50 @@ def test_a_machine_whose_agent_never_comes_stops_booting_and_may_go(account: Fle
     assert (overdue[Metric.SLOTS_BOOTING], overdue[Metric.IDLE_INSTANCES]) == (0, 2)
 
 
+# --- What those who wait are told --------------------------------------------------------------------------
+
+
+def test_each_sample_reports_the_groups_size_and_what_boots(account: FleetAccount):
+    account.submit(3)
+    serving, _ = account.scale(2)
+    account.report(serving)
+
+    account.sample()
+
+    (report,) = account.fleet_reports.fresh().values()
+    group = account.group()
+    assert (report.desired, report.minimum, report.maximum) == (2, group["MinSize"], group["MaxSize"])
+    assert (report.in_service, report.booting) == (1, 1)
+    assert abs(account.clock() - report.booting_since) < 600, "since its launch"
+    assert report.sampled_at == account.clock()
+    assert not report.is_blocked
+
+
+def test_an_old_report_tells_nothing(account: FleetAccount):
+    account.sample()
+    account.clock.forward(timedelta(minutes=3))
+
+    assert account.fleet_reports.fresh() == {}
+
+
+def test_a_report_of_another_version_tells_nothing(account: FleetAccount, caplog):
+    item = {"pk": {"S": "FLEETS"}, "sk": {"S": "FLEET#windows-gpu"}, "report": {"S": '{"what": "ever"}'}}
+    account.client["dynamodb"].put_item(TableName="jobs", Item=item)
+
+    assert account.fleet_reports.fresh() == {}
+    assert caplog.records[-1].action == "report_not_understood"
+
+
+def test_a_report_that_cannot_be_written_does_not_hold_up_scaling(account: FleetAccount, caplog):
+    account.submit(1)
+    refuse(account.client["dynamodb"], "PutItem")
+
+    values = account.sample()
+
+    assert values[Metric.BACKLOG] == 1
+    assert "fleet_not_reported" in {getattr(record, "action", "") for record in caplog.records}
+
+
 # --- Publishing --------------------------------------------------------------------------------------------
 
 

@@ -1,11 +1,12 @@
 """What the API answers: response models, and how a job's record becomes one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scanfleet.api.estimates import Eta
 from scanfleet.contract import Pool, Priority
 from scanfleet.jobs import Failure, Job, JobState, PublishedFile, Usage, utc
 from scanfleet.receipt import AttemptFacts
@@ -53,6 +54,9 @@ class JobSummary(BaseModel):
         description="The job ends as cancelled as soon as its agent has stopped it."
     )
     timestamps: Timestamps
+    eta: Eta | None = Field(
+        description="How long until it ends, of a queued one from its start; null: nothing is known."
+    )
     failure: Failure | None = Field(description="The last failure, also of attempts that are retried.")
     quarantined: datetime | None = Field(
         description="When the job failed for good in a way that may hurt machines; it is a dead letter."
@@ -93,12 +97,14 @@ class JobDetail(JobSummary):
         description="What the program's processes use so far, some seconds old; then of the last attempt."
     )
     attempts: tuple[AttemptFacts, ...] = Field(description="Oldest first; of many, the oldest are not kept.")
-    eta_seconds: float | None = Field(default=None, description="null: there is no prediction.")
     failures: tuple[Failure, ...] = Field(description="Each attempt's failure, oldest first.")
     result: Result | None
     replaces: str | None = Field(description="The completed job whose results this one was to replace.")
     superseded_by: str | None = Field(description="The job that has replaced this one's results.")
     why_waiting: str | None = Field(description="For queued jobs: what it waits for.")
+    queue_position: int | None = Field(
+        description="For queued jobs: how many go before it; null beyond the oldest thousand."
+    )
     trace_id: str | None = Field(default=None, description="Its submission's trace; also in every log line.")
 
 
@@ -123,14 +129,26 @@ class Ready(BaseModel):
     status: str = Field(default="ready", json_schema_extra={"const": "ready"})
 
 
+class FleetLoad(BaseModel):
+    """A pool's machines: desired, minimum and maximum are the Auto Scaling group's."""
+
+    desired: int
+    minimum: int
+    maximum: int
+    in_service: int = Field(description="Machines whose agent reports.")
+    booting: int = Field(description="Machines that were launched and whose agent has not reported yet.")
+    sampled: datetime
+
+
 class PoolLoad(BaseModel):
     """One pool's load. Queue counts are SQS's approximate ones."""
 
-    slots: int
-    busy: int
+    slots: int = Field(description="Of agents that take jobs now.")
+    busy: int = Field(description="Slots that run a job, also of agents that take no new ones.")
     backlog: int = Field(description="Messages that wait, delayed retries included.")
     in_flight: int = Field(description="Messages that agents hold.")
-    agents: int
+    agents: int = Field(description="All that report, also those that take no jobs now.")
+    fleet: FleetLoad | None = Field(description="null without an Auto Scaling group, or while none reports.")
 
 
 class InstanceLoad(BaseModel):
@@ -138,11 +156,18 @@ class InstanceLoad(BaseModel):
 
     agent_id: str
     pool: Pool
+    instance_id: str = Field(description="Empty outside of EC2, like the next three.")
+    instance_type: str
+    ami_id: str
+    driver: str = Field(description="Version of the GPU's driver; empty without one.")
+    booted: datetime | None = Field(description="When EC2 launched the instance.")
     slots: int
     busy: int
     job_ids: tuple[str, ...] = Field(description="For operators; empty for other callers.")
     started: datetime
     seen: datetime
+    takes_jobs: bool = Field(description="New jobs go to it.")
+    is_on_hold: bool = Field(description="It takes no jobs for now: it waits in the warm pool or stands by.")
     is_stopping: bool = Field(description="It drains: its jobs may go on, new ones it does not take.")
     is_suspended: bool = Field(
         description="It takes no jobs for now, or one to prove itself: its machine is suspected."
@@ -187,8 +212,12 @@ class Uploads(BaseModel):
     expires_in_seconds: int = Field(description="How long a presigned URL works.")
 
 
-def summary_fields(job: Job) -> dict[str, Any]:
-    """Return the fields of `JobSummary`."""
+Estimate = Callable[[Job], Eta | None]
+"""Gives how long a job still needs: `estimates.Estimates`."""
+
+
+def summary_fields(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
+    """Return the fields of `JobSummary`. estimate: None where nobody predicts."""
     return {
         "job_id": job.job_id,
         "status": job.state,
@@ -205,14 +234,15 @@ def summary_fields(job: Job) -> dict[str, Any]:
         "release": job.release,
         "cancel_requested": job.cancel_requested_at is not None,
         "timestamps": _timestamps(job),
+        "eta": None if estimate is None else estimate(job),
         "failure": job.failure,
         "quarantined": None if job.quarantined_at is None else utc(job.quarantined_at),
     }
 
 
-def summary(job: Job) -> JobSummary:
-    """Return the job as lists show it."""
-    return JobSummary(**summary_fields(job))
+def summary(job: Job, estimate: Estimate | None = None) -> JobSummary:
+    """Return the job as lists show it. estimate: None where nobody predicts."""
+    return JobSummary(**summary_fields(job, estimate))
 
 
 def durations_so_far(job: Job, now: float) -> Mapping[str, float]:

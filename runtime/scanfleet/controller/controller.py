@@ -100,7 +100,7 @@ class Controller:
         return None
 
     def _report(self, facts: PoolFacts) -> None:
-        """Write how the fleet stands, for whoever waits. Scaling does not wait for it: what fails is logged."""
+        """Write how the fleet stands, for whoever waits. What fails is logged: scaling does not need it."""
         try:
             self._reports.put(fleet_report(facts))
         except Unavailable as error:

@@ -25,10 +25,10 @@ from scanfleet.controller.publish import Publisher
 from scanfleet.controller.rollout import Rollout
 from scanfleet.controller.snapshot import Snapshots
 from scanfleet.controller.templates import Templates
+from scanfleet.fleet_reports import FleetDirectory
 from scanfleet.log_levels_keeper import LevelKeeper
 from scanfleet.log_levels_store import LogLevelRules
 from scanfleet.log_setup import configure_logging
-from scanfleet.fleet_reports import FleetDirectory
 from scanfleet.prices import windows_prices
 from scanfleet.queue import JobQueues
 from scanfleet.settings import ControllerSettings, load

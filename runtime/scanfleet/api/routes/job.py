@@ -10,7 +10,7 @@ from scanfleet.api.queueing import enqueue
 from scanfleet.api.schemas import JobDetail, ManifestPage, Result, durations_so_far, summary_fields
 from scanfleet.api.services import Services, ServicesDep, SettingsDep
 from scanfleet.api.submission import target_conflict
-from scanfleet.api.waiting import why_waiting
+from scanfleet.api.waiting import waiting
 from scanfleet.errors import Conflict, NotFound
 from scanfleet.jobs import Job, JobState, Manifest, PublishedFile, utc
 from scanfleet.objects import S3Uri
@@ -88,8 +88,9 @@ def _requeued(job: Job, services: Services) -> Job:
 
 
 def _detail(job: Job, services: Services, settings: ApiSettings) -> JobDetail:
+    waits = waiting(job, services) if job.state is JobState.QUEUED else None
     return JobDetail(
-        **summary_fields(job),
+        **summary_fields(job, services.estimates),
         settings=job.settings,
         time_limit_seconds=job.time_limit_seconds,
         durations_seconds=dict(durations_so_far(job, services.clock())),
@@ -103,7 +104,8 @@ def _detail(job: Job, services: Services, settings: ApiSettings) -> JobDetail:
         replaces=job.replaces,
         superseded_by=job.superseded_by,
         trace_id=job.trace_id,
-        why_waiting=why_waiting(job, services) if job.state is JobState.QUEUED else None,
+        why_waiting=waits.why if waits else None,
+        queue_position=waits.position if waits else None,
     )
 
 

@@ -77,7 +77,7 @@ def list_jobs(
         )
     wanted = JobFilter(owner=_listed_owner(caller, owner), states=_states(status), tag=_tag(tag))
     page = services.store.list_jobs(wanted, limit=limit, before=cursor)
-    return JobPage(jobs=[summary(job) for job in page.jobs], next_cursor=page.next_cursor)
+    return JobPage(jobs=[summary(job, services.estimates) for job in page.jobs], next_cursor=page.next_cursor)
 
 
 def _listed_owner(caller: Caller, owner: str | None) -> str | None:

@@ -5,9 +5,10 @@ from fastapi import APIRouter, Request
 from scanfleet.agent_reports import AgentReport
 from scanfleet.api.identity import Caller, CallerDep
 from scanfleet.api.readiness import Readiness
-from scanfleet.api.schemas import InstanceLoad, Load, PoolLoad, Ready
+from scanfleet.api.schemas import FleetLoad, InstanceLoad, Load, PoolLoad, Ready
 from scanfleet.api.services import Services, ServicesDep
 from scanfleet.contract import Pool, Route
+from scanfleet.fleet_reports import FleetReport
 from scanfleet.jobs import utc
 
 router = APIRouter(tags=["status"])
@@ -25,19 +26,36 @@ def get_health(request: Request) -> Ready:
 def get_load(services: ServicesDep, caller: CallerDep) -> Load:
     """Return the load of every pool of the deployment and of every agent in service."""
     agents = services.agents.in_service()
-    pools = {pool.value: _pool_load(pool, services, agents) for pool in services.queues.pools}
+    fleets = services.fleets.fresh()
+    pools = {
+        pool.value: _pool_load(pool, services, agents, fleets.get(pool)) for pool in services.queues.pools
+    }
     return Load(pools=pools, instances=[_instance(agent, caller) for agent in agents])
 
 
-def _pool_load(pool: Pool, services: Services, agents: tuple[AgentReport, ...]) -> PoolLoad:
+def _pool_load(
+    pool: Pool, services: Services, agents: tuple[AgentReport, ...], fleet: FleetReport | None
+) -> PoolLoad:
     mine = [agent for agent in agents if agent.pool == pool]
     backlog = services.queues.backlog(pool)
     return PoolLoad(
-        slots=sum(agent.slots for agent in mine),
+        slots=sum(agent.slots for agent in mine if agent.takes_jobs),
         busy=sum(agent.busy for agent in mine),
         backlog=backlog.waiting,
         in_flight=backlog.in_flight,
         agents=len(mine),
+        fleet=None if fleet is None else _fleet_load(fleet),
+    )
+
+
+def _fleet_load(fleet: FleetReport) -> FleetLoad:
+    return FleetLoad(
+        desired=fleet.desired,
+        minimum=fleet.minimum,
+        maximum=fleet.maximum,
+        in_service=fleet.in_service,
+        booting=fleet.booting,
+        sampled=utc(fleet.sampled_at),
     )
 
 
@@ -45,12 +63,19 @@ def _instance(agent: AgentReport, caller: Caller) -> InstanceLoad:
     return InstanceLoad(
         agent_id=agent.agent_id,
         pool=agent.pool,
+        instance_id=agent.instance_id,
+        instance_type=agent.instance_type,
+        ami_id=agent.ami_id,
+        driver=agent.driver,
+        booted=None if agent.booted_at is None else utc(agent.booted_at),
         slots=agent.slots,
         busy=agent.busy,
         # Other callers' jobs are none of a caller's business, neither their ids nor how they failed.
         job_ids=agent.job_ids if caller.is_operator else (),
         started=utc(agent.started_at),
         seen=utc(agent.seen_at),
+        takes_jobs=agent.takes_jobs,
+        is_on_hold=agent.is_on_hold,
         is_stopping=agent.is_stopping,
         is_suspended=agent.is_suspended,
         why_suspended=agent.why_suspended if caller.is_operator else "",
