@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
     from scanfleet.events.feed import StreamsClient
+    from scanfleet.events.postbox import ManagementClient
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
@@ -103,6 +104,14 @@ def build_streams_client(*, session: boto3.Session | None = None) -> "StreamsCli
     """Return the client that reads the job table's stream; it gives up soon, its callers try again."""
     client: StreamsClient = (session or boto3.Session()).client(
         "dynamodbstreams", config=_short_config(max_connections=2)
+    )
+    return client
+
+
+def build_connections_client(url: str, *, session: boto3.Session | None = None) -> "ManagementClient":
+    """Return the client that writes to the open WebSockets of the API at this address."""
+    client: ManagementClient = (session or boto3.Session()).client(
+        "apigatewaymanagementapi", endpoint_url=url, config=_short_config(max_connections=16)
     )
     return client
 

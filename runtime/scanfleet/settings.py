@@ -189,6 +189,12 @@ class ApiSettings(SystemSettings, _PriceSettings):
         default=5 * 1024**3, ge=1, le=5 * 1024**3, description="Largest file of one presigned upload."
     )
 
+    events_url: str = Field(
+        default="",
+        description="wss:// address of the WebSocket API of live events, for which tickets are given out. "
+        "Unset: the server's own `/ws` where it has one.",
+    )
+
     auth_mode: Auth = Field(
         default=Auth.LOCAL,
         description="Who calls: local (whoever reaches this machine's API), iam or jwt (who the door in "
@@ -474,6 +480,20 @@ class SweeperSettings(_JobSettings):
     """The sweeper."""
 
     artifacts_bucket: str = Field(description="Bucket whose staging area is swept. Required.")
+
+
+class EventsSettings(_Settings):
+    """The function of live events on AWS."""
+
+    stage: str = Field(default="local", description="Which deployment this is; part of log lines.")
+    job_table: str = Field(description="Name of the DynamoDB job table. Required.")
+    connections_url: str = Field(
+        description="https:// address through which open WebSockets are written to. Required."
+    )
+    log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
+    log_level_look_seconds: float = Field(
+        default=10, gt=0, le=240, description="The process asks this often for levels set from outside."
+    )
 
 
 class ClientSettings(_Settings):

@@ -13,6 +13,7 @@ from scanfleet.settings import (
     ApiSettings,
     ClientSettings,
     ControllerSettings,
+    EventsSettings,
     SystemSettings,
 )
 
@@ -25,7 +26,7 @@ def page(name: str) -> str:
 
 
 def settings() -> set[str]:
-    kinds = (SystemSettings, AgentSettings, ApiSettings, ClientSettings, ControllerSettings)
+    kinds = (SystemSettings, AgentSettings, ApiSettings, ClientSettings, ControllerSettings, EventsSettings)
     return {ENV_PREFIX + name.upper() for kind in kinds for name in kind.model_fields}
 
 

@@ -16,6 +16,7 @@ ENTRIES = (
     "api/lambda_entry.py",
     "controller/entry.py",
     "sweeper/entry.py",
+    "events/entry.py",
     "local/",
     "cli_loglevel.py",
     "cli_release.py",

@@ -5,6 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import boto3
 import uvicorn
@@ -16,6 +17,7 @@ from scanfleet.clients import build_clients, build_streams_client
 from scanfleet.errors import ConfigurationError
 from scanfleet.events.feed import open_feed
 from scanfleet.events.hub import Hub
+from scanfleet.events.messages import job_message
 from scanfleet.processors.registry import known_processors
 from scanfleet.settings import ApiSettings, load
 
@@ -49,7 +51,10 @@ def main() -> None:
     clients = build_clients(max_connections=REQUEST_THREADS)
     services = services_over(clients, settings, processors=processors, clock=time.time)
     streams = build_streams_client()
-    hub = Hub(lambda: open_feed(clients.dynamodb, streams, services.store, settings.job_table))
+    hub = Hub(
+        lambda: open_feed(clients.dynamodb, streams, services.store, settings.job_table),
+        encode=partial(job_message, estimate=services.estimates),
+    )
     app = create_app(services, settings, hub=hub)
     app.state.lives_on = True  # what it counts from request to request means something: GET /metrics
     config = uvicorn.Config(

@@ -1,6 +1,6 @@
 """The present state that listeners are told before the changes."""
 
-from scanfleet.api.identity import Caller
+from scanfleet.callers import Caller
 from scanfleet.jobs import Job
 from scanfleet.store import JobFilter, JobStore
 

@@ -63,4 +63,9 @@ def changed_job(record: Mapping[str, Any]) -> Job | None:
 
 def _differs(old: Item, new: Item) -> bool:
     names = (old.keys() | new.keys()) - UNSEEN
-    return any(old.get(name) != new.get(name) for name in names)
+    return any(_value(old.get(name)) != _value(new.get(name)) for name in names)
+
+
+def _value(stored: Mapping[str, Any] | None) -> object:
+    """Return what compares: emulators keep a number's text as it was written, 0 or 0.0."""
+    return float(stored["N"]) if stored and "N" in stored else stored

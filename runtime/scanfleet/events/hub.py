@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from scanfleet.api.identity import Caller
+from scanfleet.callers import Caller
 from scanfleet.errors import Unavailable
 from scanfleet.events.listener import Listener
 from scanfleet.events.messages import JobMessage, job_message

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from scanfleet.api.identity import Caller
+from scanfleet.callers import Caller
 from scanfleet.events.messages import Message
 from scanfleet.events.topics import Topic
 

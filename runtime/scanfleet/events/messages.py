@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from scanfleet.api.schemas import JobSummary, summary
+from scanfleet.api.schemas import Estimate, summary
 from scanfleet.jobs import Job
 
 RETRY_MILLISECONDS = 1000
@@ -63,13 +63,9 @@ class JobMessage(Message):
         return _event(self.kind, self.text, self.event_id)
 
 
-def job_message(job: Job) -> JobMessage:
-    """Return what tells how the job is."""
-    return job_message_of(summary(job))
-
-
-def job_message_of(shown: JobSummary) -> JobMessage:
-    """Return what tells a job as lists show it."""
+def job_message(job: Job, estimate: Estimate | None = None) -> JobMessage:
+    """Return what tells how the job is, as lists show it. estimate: None where nobody predicts."""
+    shown = summary(job, estimate)
     is_end = shown.status.is_terminal
     return JobMessage(shown.job_id, "job", {}, is_end=is_end, text=shown.model_dump_json())
 

@@ -13,7 +13,8 @@ from scanfleet.api.lookup import JobDep
 from scanfleet.api.present import present_jobs
 from scanfleet.api.problems import HttpProblem, documented
 from scanfleet.api.schemas import EventWays
-from scanfleet.api.services import ServicesDep
+from scanfleet.api.services import ServicesDep, SettingsDep
+from scanfleet.contract import TICKET_VALID
 from scanfleet.events.hub import Hub
 from scanfleet.events.messages import END_ID, Message
 from scanfleet.events.topics import ALL_JOBS, Topic
@@ -82,22 +83,26 @@ async def all_events(
 
 
 @router.post("/events/ticket", summary="How to be told of changes")
-def event_ticket(request: Request, _caller: CallerDep) -> EventWays:
+def event_ticket(
+    request: Request, services: ServicesDep, settings: SettingsDep, caller: CallerDep
+) -> EventWays:
     """Return the ways to changes, the best first: a WebSocket, server-sent events, asking from time to time.
 
     The WebSocket's address may hold a ticket, which works once and for a short time.
     """
-    if request.app.state.events is None:
-        return EventWays(
-            websocket=None, server_sent_events=False, poll_seconds=POLL_SECONDS, expires_in_seconds=0
-        )
-    url = request.url_for("events_by_websocket")
-    scheme = "wss" if request.url.scheme == "https" else "ws"
+    streams = request.app.state.events is not None
+    websocket, valid = None, 0
+    if settings.events_url:
+        websocket = f"{settings.events_url}?ticket={services.tickets.issue(caller)}"
+        valid = int(TICKET_VALID.total_seconds())
+    elif streams:
+        url = request.url_for("events_by_websocket")
+        websocket = str(url.replace(scheme="wss" if request.url.scheme == "https" else "ws"))
     return EventWays(
-        websocket=str(url.replace(scheme=scheme)),
-        server_sent_events=True,
+        websocket=websocket,
+        server_sent_events=streams,
         poll_seconds=POLL_SECONDS,
-        expires_in_seconds=0,
+        expires_in_seconds=valid,
     )
 
 
