@@ -129,7 +129,10 @@ class Stream:
 
 
 def test_what_would_steer_a_terminal_or_is_no_utf8_is_shown_as_such():
-    assert shown(b"\x1b[2J\ttab \xff\xfe caf\xc3\xa9 \x07\x9b") == "\ufffd[2J\ttab \ufffd\ufffd café \ufffd\ufffd"
+    assert (
+        shown(b"\x1b[2J\ttab \xff\xfe caf\xc3\xa9 \x07\x9b")
+        == "\ufffd[2J\ttab \ufffd\ufffd café \ufffd\ufffd"
+    )
     assert shown("\x85\N{RIGHT-TO-LEFT OVERRIDE}".encode()) == "\ufffd\N{RIGHT-TO-LEFT OVERRIDE}"
 
 
