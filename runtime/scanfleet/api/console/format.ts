@@ -85,5 +85,5 @@ export function jobName(job: Pick<JobSummary, "job_id" | "source">): string {
 }
 
 export function stateWords(job: Pick<JobSummary, "status" | "cancel_requested">): string {
-  return job.cancel_requested && !hasEnded(job.status) ? `${job.status}, cancelling` : job.status;
+  return job.cancel_requested && !hasEnded(job.status) ? "cancelling" : job.status;
 }

@@ -24,7 +24,7 @@ export function ResultCard({ job }: { job: JobDetail }) {
         <p class="row">
           {clouds.slice(0, 3).map((file) => (
             <a key={file.key} class="button main" href={href(["job", job.job_id, "points"], { file: file.key })}>
-              View {file.key} in 3-D
+              View the points of {file.key}
             </a>
           ))}
         </p>

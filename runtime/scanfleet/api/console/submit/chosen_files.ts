@@ -55,6 +55,6 @@ export function merged(before: readonly ChosenFile[], added: readonly ChosenFile
 
 /** A folder name that any S3 key may have: "Tooth 7 (new)" -> "tooth-7-new". */
 export function slug(text: string): string {
-  const plain = text.normalize("NFKD").replace(/[^\w.-]+/g, "-").replace(/^[-.]+|[-.]+$/g, "");
+  const plain = text.normalize("NFKD").replace(/\p{M}/gu, "").replace(/[^\w.-]+/g, "-").replace(/^[-.]+|[-.]+$/g, "");
   return plain.slice(0, 60).toLowerCase() || "job";
 }

@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { useId } from "preact/hooks";
+import { useId, useMemo } from "preact/hooks";
 import { bytes, count, percent } from "../format.ts";
 import { Bar } from "../parts/bar.tsx";
 import { Card } from "../parts/card.tsx";
@@ -22,7 +22,10 @@ interface FormProps {
 export function SubmitForm({ processors, uploads, sender, isSending, onSubmit }: FormProps) {
   const id = useId();
   const files = useSignal<ChosenFile[]>([]);
-  const name = useSignal(`job-${stamp()}`);
+  const name = useSignal("job");
+  // Two jobs of one name must not share a folder: the second would replace the first one's inputs.
+  const mark = useMemo(stamp, []);
+  const folder = `${slug(name.value)}-${mark}`;
   const isNamed = useSignal(false);
   const chosen = useSignal(processors.find((one) => one.is_default)?.name ?? processors[0]?.name ?? "");
   const values = useSignal<Values>({});
@@ -47,20 +50,20 @@ export function SubmitForm({ processors, uploads, sender, isSending, onSubmit }:
     const job: Record<string, unknown> = { processor: chosen.value, settings, priority, tags: tagsOf(tags) };
     if (minutes) job["time_limit_seconds"] = Math.round(Number(minutes) * 60);
     if (replaces) job["replace_results"] = true;
-    return { name: slug(name.value), files: files.value, source: source || null, target: target.trim() || null, job };
+    return { folder, files: files.value, source: source || null, target: target.trim() || null, job };
   };
 
   return (
     <form class="submit" onSubmit={submit} aria-label="Job">
       <fieldset disabled={isSending} class="plain">
-        <Card title="Files">
+        <Card title="Inputs">
           <FilePicker
             files={files.value}
             kinds={processor ? `${processor.name} reads ${processor.input_kinds}` : ""}
-            onChange={(chosenFiles, folder) => {
+            onChange={(chosenFiles, chosenFolder) => {
               files.value = chosenFiles;
               complaint.value = null;
-              if (folder && !isNamed.value) name.value = `${slug(folder)}-${stamp()}`;
+              if (chosenFolder && !isNamed.value) name.value = slug(chosenFolder);
             }}
           />
           {tooLarge.map(({ path, file }) => (
@@ -85,7 +88,7 @@ export function SubmitForm({ processors, uploads, sender, isSending, onSubmit }:
                 }}
               />
               <span id={`${id}-name-hint`} class="quiet">
-                Its folder: <span class="mono">{uploads.uri + slug(name.value)}/</span>
+                Its folder: <span class="mono">{uploads.uri + folder}/</span>
               </span>
             </div>
             <div>
@@ -170,7 +173,7 @@ function Progress({ sender, files }: { sender: Sender; files: number }) {
   );
 }
 
-/** Keeps two jobs of one folder name apart: "1121-184502". */
+/** Example: "1121-184502". */
 function stamp(): string {
   const digits = new Date().toISOString().replace(/\D/g, "");
   return `${digits.slice(4, 8)}-${digits.slice(8, 14)}`;

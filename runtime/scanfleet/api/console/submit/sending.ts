@@ -7,7 +7,8 @@ import type { ChosenFile } from "./chosen_files.ts";
 import { uploadAll, type Failed } from "./upload.ts";
 
 export interface Order {
-  name: string;
+  /** Under the caller's own one. */
+  folder: string;
   files: ChosenFile[];
   /** Where the inputs are already; null: `files` are uploaded. */
   source: string | null;
@@ -54,10 +55,10 @@ export class Sender {
   }
 
   async #sent(order: Order, own: Uploads): Promise<string | null> {
-    const source = order.source ?? `${own.uri}${order.name}/source/`;
+    const source = order.source ?? `${own.uri}${order.folder}/source/`;
     if (order.source === null && !(await this.#upload(order))) return null;
     this.state.value = { sentBytes: 0, totalBytes: 0, done: 0, isAsking: true };
-    const body = { ...order.job, source, target: order.target ?? `${own.uri}${order.name}/result/` };
+    const body = { ...order.job, source, target: order.target ?? `${own.uri}${order.folder}/result/` };
     const answer = await call<{ job_id: string }>("/jobs", {
       method: "POST",
       body,
@@ -68,13 +69,13 @@ export class Sender {
   }
 
   /** What an earlier try has sent is not sent again. */
-  async #upload({ name, files }: Order): Promise<boolean> {
-    if (this.#folder !== name) this.#uploaded.clear();
-    this.#folder = name;
+  async #upload({ folder, files }: Order): Promise<boolean> {
+    if (this.#folder !== folder) this.#uploaded.clear();
+    this.#folder = folder;
     const missing = files.filter(({ file }) => !this.#uploaded.has(file));
     const totalBytes = missing.reduce((sum, { file }) => sum + file.size, 0);
     this.state.value = { sentBytes: 0, totalBytes, done: 0, isAsking: false };
-    const failed = await uploadAll(`${name}/source/`, missing, this.#stop.signal, (sentBytes, done) => {
+    const failed = await uploadAll(`${folder}/source/`, missing, this.#stop.signal, (sentBytes, done) => {
       this.state.value = { sentBytes, totalBytes, done, isAsking: false };
     });
     const bad = new Set(failed.map(({ path }) => path));

@@ -137,7 +137,7 @@ function Progress({ job }: { job: JobDetail }) {
           {job.eta && (
             <>
               {" · "}
-              <strong>{range(job.eta)} left</strong> ({percent(job.eta.share * 100)} of {count(job.eta.runs, "past run")})
+              <strong>{range(job.eta)} left</strong>, {percent(job.eta.share * 100)} sure by {count(job.eta.runs, "past run")}
             </>
           )}
         </p>
