@@ -18,8 +18,10 @@ from typing import Any
 from scanfleet.contract import Component
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-COMPONENTS = (Component.AGENT, Component.API, Component.CONTROLLER, Component.SWEEPER)
-"""Those that are processes of ours."""
+COMPONENTS = tuple(
+    sorted(set(Component) - {Component.JOBS, Component.PROCESSOR, Component.USERDATA})
+)
+"""Those that are processes of ours, and stay long enough to be told."""
 
 
 class Scope(StrEnum):

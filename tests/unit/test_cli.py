@@ -28,7 +28,7 @@ from tests.support.standin import FAILING, STEPS, Standin, running_standin
 SOURCE, TARGET = "s3://data/scans/", "s3://data/result/"
 VERBS = {
     "submit", "status", "jobs", "watch", "cancel", "retry", "logs", "health", "load", "sample", "release",
-    "dead-letters", "redrive", "evidence", "receipt",
+    "dead-letters", "redrive", "evidence", "receipt", "loglevel",
 }  # fmt: skip
 Cli = Callable[..., Result]
 

@@ -27,7 +27,7 @@ from scanfleet.contract import (
 )
 from scanfleet.errors import Conflict, NotFound, Unavailable
 from scanfleet.log_context import bound
-from scanfleet.log_levels import LEVELS, Rule, Scope, dump, levels_for, merge, parse
+from scanfleet.log_levels import COMPONENTS, LEVELS, Rule, Scope, dump, levels_for, merge, parse
 from scanfleet.log_levels_keeper import LOOK_EVERY, LevelKeeper
 from scanfleet.log_levels_store import LIMIT_BYTES, LogLevelRules
 from scanfleet.log_setup import JsonFormatter, Verbosity
@@ -398,7 +398,7 @@ def test_an_operator_sets_shows_and_clears_a_level(run):
         (["LOUD", "--job", JOB], "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         (["DEBUG"], "one of --component, --machine and --job"),
         (["DEBUG", "--job", JOB, "--machine", "i-1"], "one of --component, --machine and --job"),
-        (["DEBUG", "--component", "jobs"], "agent, api, controller, sweeper"),
+        (["DEBUG", "--component", "jobs"], ", ".join(COMPONENTS)),
         (["DEBUG", "--job", "7"], "26 characters"),
         (["DEBUG", "--machine", ""], "1 to 128 characters"),
         (["DEBUG", "--machine", "i\x1b[2J"], "1 to 128 characters"),
