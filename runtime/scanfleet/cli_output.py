@@ -40,6 +40,7 @@ class ExitCode(IntEnum):
 
 _EXIT_CODES: tuple[tuple[str, ExitCode], ...] = (
     ("JobFailed", ExitCode.JOB_FAILED),
+    ("JobFailure", ExitCode.JOB_FAILED),
     ("DownloadRefused", ExitCode.JOB_FAILED),
     ("InvalidRequest", ExitCode.INVALID),
     ("ConfigurationError", ExitCode.INVALID),

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from scanfleet import cli_calibrate
 from scanfleet.agent.build import find_slots
 from scanfleet.calibration import calibrate as calibrating
+from scanfleet.calibration import plan
 from scanfleet.calibration.calibrate import Request, calibrate
+from scanfleet.calibration.meter import GpuMemoryMeter, MemoryMeter
 from scanfleet.calibration.plan import Plan, jobs_a_slot, parse_slots, stretch_seconds
 from scanfleet.calibration.records import CalibrationStore
 from scanfleet.cli import app
@@ -27,6 +29,12 @@ from tests.support.scaling_program import ScalingProcessor
 
 MIB = 2**20
 GUARD_SECONDS = 120.0
+
+
+@pytest.fixture(autouse=True)
+def short_stretches(monkeypatch):
+    """Real stretches fill their share of the budget; here a job of each worker is enough."""
+    monkeypatch.setattr(plan, "MOST_JOBS_A_SLOT", 1)
 
 
 @pytest.fixture
@@ -79,25 +87,24 @@ def nothing_is_left(request: Request, processor: ScalingProcessor) -> bool:
 # --- The knee ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize(("parallel", "most"), [(1, 3), (2, 4)])
 def test_the_knee_is_where_the_program_really_runs_side_by_side_no_more(
-    request_of, processor, monkeypatch, parallel
+    request_of, processor, parallel, most
 ):
-    # Starting a process takes this machine's time and is shared by nobody: the program takes far longer.
-    monkeypatch.setattr("scanfleet.calibration.plan.MOST_JOBS_A_SLOT", 1)
+    # Starting a process takes time that is no part of the law: the program takes far longer.
     said = []
 
-    result = calibrate(request_of(slots="1..4", seconds=1.5, parallel=parallel), say=said.append)
+    result = calibrate(request_of(slots=f"1..{most}", seconds=1.5, parallel=parallel), say=said.append)
 
     assert result.calibration is not None
     assert result.calibration.slots == parallel, "\n".join(said)
     assert result.calibration.is_complete
-    assert [point.slots for point in result.calibration.points] == [1, 2, 3, 4]
-    assert processor.most_side_by_side == 4
+    assert [point.slots for point in result.calibration.points] == list(range(1, most + 1))
+    assert processor.most_side_by_side == most
     assert nothing_is_left(request_of(), processor)
 
 
-def test_all_workers_run_while_a_job_counts(request_of, processor, monkeypatch):
+def test_all_workers_run_while_a_job_counts(request_of):
     """Otherwise three slots would be measured with one or two programs."""
     result = calibrate(
         request_of(slots="1,3", rounds=1, budget=30, seconds=0.6, parallel=1), say=lambda line: None
@@ -136,7 +143,7 @@ def test_programs_that_grow_beyond_the_limit_are_ended_at_once(request_of, proce
         request_of(
             slots="1..2",
             rounds=1,
-            seconds=20.0,
+            seconds=4.0,
             parallel=64,
             memory_bytes=each,
             grows_from=2,
@@ -311,7 +318,8 @@ def test_a_person_sees_the_plan_before_the_table_the_reasons_and_where_the_pictu
 def test_storing_is_refused_before_the_work_without_a_stage(verb, processor):
     result = verb("--store")
 
-    assert isinstance(result.exception, InvalidRequest)
+    assert result.exit_code == 2
+    assert "--stage" in result.stderr
     assert processor.most_side_by_side == 0
 
 
@@ -344,17 +352,83 @@ def test_what_is_no_list_of_concurrencies_is_refused(text):
 
 
 def test_the_first_round_goes_upwards_and_later_ones_by_chance_but_the_same_for_a_seed():
-    plan = Plan(slots=tuple(range(1, 9)), rounds=4, budget_seconds=60)
+    made = Plan(slots=tuple(range(1, 9)), rounds=4, budget_seconds=60)
 
-    assert plan.order(0, plan.slots) == list(range(1, 9))
-    assert plan.order(1, plan.slots) == plan.order(1, plan.slots)
-    assert len({tuple(plan.order(number, plan.slots)) for number in (1, 2, 3)}) == 3
-    assert sorted(plan.order(2, plan.slots)) == list(range(1, 9))
+    assert made.order(0, made.slots) == list(range(1, 9))
+    assert made.order(1, made.slots) == made.order(1, made.slots)
+    assert len({tuple(made.order(number, made.slots)) for number in (1, 2, 3)}) == 3
+    assert sorted(made.order(2, made.slots)) == list(range(1, 9))
 
 
-def test_as_many_jobs_are_planned_as_fit_into_a_stretch():
+def test_as_many_jobs_are_planned_as_fit_into_a_stretch(monkeypatch):
+    monkeypatch.setattr(plan, "MOST_JOBS_A_SLOT", 10)
     for slots in (1, 2, 5):
         for seconds in (5.0, 60.0, 500.0):
             count = jobs_a_slot(slots, 10.0, seconds=seconds)
             assert 1 <= count <= 10
             assert count == 1 or stretch_seconds(slots, count, 10.0) <= seconds
+
+
+# --- Memory --------------------------------------------------------------------------------------------
+
+
+def test_the_peak_is_of_all_programs_together_at_one_moment():
+    meter = MemoryMeter(limit_bytes=1000, available=lambda: 10**9, reserve_bytes=0)
+    told: list[str] = []
+    meter.begin(lambda: told.append("too much"))
+
+    meter.note("a", 600)
+    meter.ended("a")
+    meter.note("b", 300)
+    meter.note("c", 500)
+    assert (meter.peak_bytes, told) == (800, [])
+    meter.note("b", 501)
+    assert (meter.peak_bytes, told) == (1001, ["too much"])
+
+
+def test_a_machine_that_would_soon_swap_is_told_whatever_the_programs_themselves_use():
+    left = [100]
+    meter = MemoryMeter(limit_bytes=10**9, available=lambda: left[-1], reserve_bytes=50)
+    told: list[str] = []
+    meter.begin(lambda: told.append("too much"))
+
+    meter.note("a", 1)
+    assert told == []
+    left.append(49)
+    meter.note("a", 1)
+    assert told == ["too much"]
+
+
+def test_gpu_memory_is_what_came_on_top_of_what_was_in_use_before():
+    used: list[int | None] = [500]
+    looked = threading.Event()
+
+    def state():
+        looked.set()
+        return {
+            "devices": [
+                {"memory_used_bytes": used[-1], "memory_total_bytes": 4000},
+                {"memory_used_bytes": None, "memory_total_bytes": None},
+            ]
+        }
+
+    meter = GpuMemoryMeter(state)
+    assert meter.peak_bytes is None
+    meter.start()
+    try:
+        assert looked.wait(GUARD_SECONDS)
+        used.append(1700)
+        until(lambda: meter.peak_bytes == 1200)
+        used.append(600)
+        meter.begin()
+        until(lambda: meter.peak_bytes == 100)
+        assert meter.total_bytes == 4000
+    finally:
+        meter.stop()
+
+
+def until(condition):
+    give_up_at = time.monotonic() + GUARD_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)

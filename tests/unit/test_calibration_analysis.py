@@ -176,7 +176,7 @@ def test_slots_that_break_the_memory_limit_are_not_recommended_however_fast_they
     made = choose(made_segments(capped(8)), limits=Limits(memory_bytes=3 * 10**9))
 
     assert made.slots == 3
-    assert any("4 slots breaks a limit: memory" in reason for reason in made.reasons)
+    assert any("with 4 slots a limit is broken: memory" in reason for reason in made.reasons)
 
 
 def test_slots_whose_jobs_take_too_long_are_not_recommended():
@@ -191,7 +191,7 @@ def test_when_even_one_slot_breaks_a_limit_one_is_recommended_and_doubted():
 
     assert made.slots == 1
     assert not made.is_sure
-    assert "breaks a limit" in made.reasons[0]
+    assert "a limit is broken" in made.reasons[0]
 
 
 def test_a_knee_at_the_largest_measured_count_is_doubted():

@@ -30,7 +30,7 @@ def recommend(
     fit_in = [point for point in curve.points if _broken(point, limits) is None]
     if not fit_in:
         alone = curve.points[0]
-        why = f"even {_slots(alone.slots)} breaks a limit: {_broken(alone, limits)}"
+        why = f"even with {_slots(alone.slots)} a limit is broken: {_broken(alone, limits)}"
         return Recommendation(alone.slots, (why,), is_sure=False)
     chosen = next((p for p in fit_in if _best_rival(p, fit_in) is None), fit_in[-1])
     best = max(fit_in, key=lambda point: point.jobs_per_hour)
@@ -42,7 +42,7 @@ def recommend(
         reasons.append(f"{last.jobs_per_hour:.1f} with {_slots(last.slots)}: the last one gains {more:.0%}")
     for point in curve.points:
         if (broken := _broken(point, limits)) is not None:
-            reasons.append(f"{_slots(point.slots)} breaks a limit: {broken}")
+            reasons.append(f"with {_slots(point.slots)} a limit is broken: {broken}")
             break
     reasons += [_left_out(slots, why) for slots, why in sorted(stopped.items())[:1]]
     doubts = _doubts(curve, chosen, stopped, largest)
