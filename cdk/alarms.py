@@ -37,12 +37,18 @@ RUNBOOK = "docs/runbook.md"
 
 MINUTE = Duration.minutes(1)
 FIVE_MINUTES = Duration.minutes(5)
+HALF_HOUR = Duration.minutes(30)
 HOUR = Duration.hours(1)
 
 MIN_ATTEMPTS = 5
 """A rate's denominator at least: of fewer attempts, two must go wrong before the alarm rings."""
 HANGS_PERCENT = 25
 FAILURES_PERCENT = 25
+DRIFT = 1.25
+"""Half of DRIFT_RUNS runs that differ by a quarter from each other are beyond it by chance in one of forty
+half hours, twice in a row about once in a month."""
+DRIFT_RUNS = 6
+DRIFT_PERIODS = 2
 OLDEST_JOB = Duration.minutes(60)
 """A first boot (LAUNCH_HOOK_TIMEOUT) and two jobs of 15 minutes in front of it fit."""
 OLDEST_URGENT_JOB = Duration.minutes(45)
@@ -60,6 +66,7 @@ BOOTS_WATCHED = Duration.minutes(30)
 NO_AGENT_PERIODS = int(LAUNCH_HOOK_TIMEOUT.total_seconds() // 300) + 1
 """Periods of five minutes: one longer than an instance may take to get ready."""
 API_ERRORS = 5
+EVENTS_LATE_SECONDS = 30
 
 # Failure classes and states are the runtime's words; a test compares these with the runtime's enumerations.
 HANG, BAD_INPUT = "hang", "bad_input"
@@ -114,10 +121,13 @@ class Alarms(Construct):
         for pool in config.pools:
             yield from queue_rules(self._system, pool)
             yield from job_rules(config, pool)
+            yield drift_rule(config, pool)
             yield from fleet_rules(config, pool)
             yield release_rule(config, pool)
             yield sweeper_rule(config, pool)
         yield from api_rules(config)
+        if config.api.live_events:
+            yield events_rule(config)
         yield image_rule(config)
 
     def _alarm(self, rule: Rule) -> CloudWatchAlarm:
@@ -208,6 +218,30 @@ def job_rules(config: DeploymentConfig, pool: Pool) -> Iterator[Rule]:
         threshold=FAILURES_PERCENT,
         comparison=ComparisonOperator.GREATER_THAN_THRESHOLD,
         no_data=idle,
+    )
+
+
+def drift_rule(config: DeploymentConfig, pool: Pool) -> Rule:
+    """Return the alarm on programs that take longer than they used to, for all inputs alike."""
+
+    def ratio(statistic: str) -> IMetric:
+        return scanfleet_metric(
+            config, Metric.DURATION_RATIO, statistic=statistic, period=HALF_HOUR, pool=pool.value
+        )
+
+    return Rule(
+        alarm=Alarm.DURATION_DRIFT,
+        pool=pool,
+        tells=f"{pool}: for an hour, half of all runs took over {DRIFT} times what is usual.",
+        metric=MathExpression(
+            expression=f"IF(runs >= {DRIFT_RUNS}, ratio, 1)",
+            using_metrics={"runs": ratio("SampleCount"), "ratio": ratio("p50")},
+            label="median of run times against what is usual",
+            period=HALF_HOUR,
+        ),
+        threshold=DRIFT,
+        periods=DRIFT_PERIODS,
+        no_data="no run ended in this half hour.",
     )
 
 
@@ -328,6 +362,20 @@ def api_rules(config: DeploymentConfig) -> Iterator[Rule]:
         metric=function_metric(function, "Throttles", statistic="Sum"),
         threshold=1,
         no_data="nobody called.",
+    )
+
+
+def events_rule(config: DeploymentConfig) -> Rule:
+    """Return the alarm on the function of live events: late or failing, its stream's records grow old."""
+    return Rule(
+        alarm=Alarm.EVENTS_LATE,
+        tells=f"Changes of jobs reach listeners more than {EVENTS_LATE_SECONDS} s late, or not at all.",
+        metric=function_metric(
+            function_name(config.stage, Component.EVENTS), "IteratorAge", statistic="Maximum"
+        ),
+        threshold=EVENTS_LATE_SECONDS * 1000,
+        periods=2,
+        no_data="no job changed.",
     )
 
 

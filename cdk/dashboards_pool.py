@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from aws_cdk import Arn, ArnComponents, ArnFormat, Duration, Stack
-from aws_cdk.aws_cloudwatch import Alarm, AlarmStatusWidget, IAlarm, IMetric, IWidget
+from aws_cdk.aws_cloudwatch import Alarm as CloudWatchAlarm
+from aws_cdk.aws_cloudwatch import AlarmStatusWidget, IAlarm, IMetric, IWidget
 from constructs import Construct
 
-from cdk.alarms import Alarms
+from cdk.alarms import DRIFT, Alarms
 from cdk.aws_metrics import function_metric, group_metric, oldest_message, visible_messages
 from cdk.config import DeploymentConfig
 from cdk.dashboards_jobs import used
@@ -14,6 +15,7 @@ from cdk.dashboards_parts import graph, heading, percentiles, search
 from cdk.metrics import scanfleet_metric
 from cdk.system import System
 from scanfleet.contract import (
+    Alarm,
     Component,
     Dimension,
     Metric,
@@ -70,17 +72,36 @@ def rows(system: System, pool: Pool, alarms: Alarms) -> list[list[IWidget]]:
                 "Time in each state",
                 *percentiles(config, Metric.STATE_DURATION, fixed=fixed),
                 unit="seconds",
+                width=6,
             ),
             graph(
                 "Time in each stage of the program",
                 *percentiles(config, Metric.STAGE_DURATION, fixed=fixed),
                 unit="seconds",
+                width=6,
             ),
+            _drift(config, pool),
             _queues(system, pool),
         ],
         [heading("### What a job's program uses")],
         *used(config, fixed),
     ]
+
+
+def _drift(config: DeploymentConfig, pool: Pool) -> IWidget:
+    def ratio(statistic: str) -> IMetric:
+        return scanfleet_metric(
+            config, Metric.DURATION_RATIO, statistic=statistic, label=statistic, pool=pool.value
+        )
+
+    return graph(
+        "Run times against what is usual",
+        ratio("p50"),
+        ratio("p90"),
+        unit="times",
+        limit=(DRIFT, Alarm.DURATION_DRIFT),
+        width=6,
+    )
 
 
 def _work(config: DeploymentConfig, pool: Pool) -> list[IWidget]:
@@ -203,13 +224,14 @@ def _queues(system: System, pool: Pool) -> IWidget:
         right=[visible_messages(queues.dead_letters, label="dead letters")],
         unit="seconds",
         right_unit="messages",
+        width=6,
     )
 
 
 def _scaling_alarms(scope: Construct, fleet: str) -> list[IAlarm]:
     """Return the fleet's scaling alarms by their names: no reference to its stack."""
     return [
-        Alarm.from_alarm_arn(
+        CloudWatchAlarm.from_alarm_arn(
             scope,
             f"{fleet}-{name}",
             Arn.format(

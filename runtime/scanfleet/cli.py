@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from scanfleet import cli_calibrate, cli_dead_letters, cli_evidence, cli_jobs, cli_receipt
+from scanfleet import cli_calibrate, cli_dead_letters, cli_evidence, cli_jobs, cli_receipt, cli_variance
+from scanfleet.cli_dashboard import dashboard
 from scanfleet.cli_loglevel import loglevel
 from scanfleet.cli_options import EXIT_CODES, JsonOption, UrlOption
 from scanfleet.cli_release import release
@@ -62,9 +63,11 @@ for_operators = app.command(rich_help_panel="For operators")
 for_operators(cli_dead_letters.dead_letters)
 for_operators(cli_dead_letters.redrive)
 for_operators(cli_calibrate.calibrate)
+for_operators(cli_variance.variance)
 
 
 app.add_typer(release, name="release")
+app.add_typer(dashboard, name="dashboard")
 app.add_typer(loglevel, name="loglevel")
 
 

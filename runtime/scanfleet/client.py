@@ -38,6 +38,7 @@ from scanfleet.client_models import (
     TransferProgress,
     UnexpectedAnswer,
     Uploads,
+    VarianceReport,
     WaitTimedOut,
 )
 from scanfleet.client_redrive import redrive
@@ -64,6 +65,7 @@ __all__ = [
     "Scanfleet",
     "TransferProgress",
     "UnexpectedAnswer",
+    "VarianceReport",
     "WaitTimedOut",
 ]
 
@@ -349,6 +351,10 @@ class Scanfleet:
     def load(self) -> Load:
         """Return slots, busy slots and backlog per pool and per agent."""
         return self._api.get("/status/load", Load)
+
+    def variance(self, *, processor: str | None = None, days: int | None = None) -> VarianceReport:
+        """Return where the spread of a processor's run times comes from. For operators."""
+        return self._api.get("/variance", VarianceReport, processor=processor, days=days)
 
     # --- Dead letters --------------------------------------------------------------------------------------
 

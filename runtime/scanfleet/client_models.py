@@ -199,6 +199,38 @@ class Load(Answer):
     instances: tuple[dict[str, Any], ...] = ()
 
 
+class VarianceGroup(Answer):
+    """Runs of one machine, release, ...; ratio: how long they take against all."""
+
+    name: str
+    ratio: float
+    runs: int
+
+
+class VarianceFactor(Answer):
+    """What explains a share of the spread; p: how often chance explains as much."""
+
+    factor: str
+    share: float
+    p: float
+    groups: tuple[VarianceGroup, ...] = ()
+
+
+class VarianceReport(Answer):
+    """Where the spread of a processor's run times comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    processor: str
+    days: int
+    runs: int
+    spread: float | None = None
+    explained: tuple[VarianceFactor, ...] = ()
+    unexplained: float | None = None
+    worst_machines: tuple[VarianceGroup, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
 class Presigned(Answer):
     """A URL that works for a while without credentials. It carries a signature: never log it."""
 

@@ -95,6 +95,10 @@ class Series:
         """Return the likeliest log seconds of the next value, on inputs of this size."""
         return self._level + self._slope * (self._log_size(size) - self._middle)
 
+    def usual(self, size: int | None = None) -> float:
+        """Return the middle of all values on inputs of this size, log seconds: slow to follow a drift."""
+        return median(self._levels) + self._slope * (self._log_size(size) - self._middle)
+
     def errors(self) -> list[Weighed]:
         """Return how far each value was from what those before it let expect, in log seconds."""
         return self._errors

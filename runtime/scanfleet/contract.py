@@ -416,6 +416,7 @@ class Alarm(StrEnum):
     API_ERRORS = "api-errors"
     API_CRASHES = "api-crashes"
     API_THROTTLES = "api-throttles"
+    EVENTS_LATE = "events-late"
     BUDGET = "budget"
 
 
@@ -469,8 +470,8 @@ class Metric(StrEnum):
     """Seconds a program spent in one of its stages; dimensions Pool, Stage. Stages cut short by a failure do
     not count."""
     DURATION_RATIO = "DurationRatio"
-    """Seconds that a program took, divided by the median that past runs let expect when it began; dimension
-    Pool. Runs that failed do not count, nor those of which nothing was expected yet."""
+    """Seconds that a program took, divided by the median of the kept runs on inputs of its size with its
+    settings; dimension Pool. 1 is as usual. Runs that failed do not count, nor the first of their kind."""
     BOOT_DURATION = "BootDuration"
     """Seconds from an instance's launch to its agent's first ready answer; dimension Pool."""
     BOOT_FAILED = "BootFailed"

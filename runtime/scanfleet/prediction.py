@@ -68,6 +68,16 @@ class Forecast:
         """Return how long the program takes, from its start to its end; None: nothing is known."""
         return self._range([run.seconds for run in self._runs], self._runs)
 
+    def usual(self) -> float | None:
+        """Return the seconds that programs took in the middle of all kept runs.
+
+        Unlike `program`, which follows the last ones, this stays for a while when all become slower.
+        """
+        if not self._runs:
+            return None
+        series = self._series([run.seconds for run in self._runs], self._runs)
+        return math.exp(series.usual(self._size))
+
     def stage(self, name: str) -> Range | None:
         """Return how long a stage of the program takes."""
         having = [run for run in self._runs if name in run.stages]

@@ -213,10 +213,10 @@ def record_dead_letter(pool: Pool, body: str, burial: Burial) -> None:
 
 
 def record_ratio(job: Job, ratio: float) -> None:
-    """Log how long a run took against what past runs had let expect: 1 is as expected, 2 twice as long."""
+    """Log how long a run took against what is usual for its size and settings: 2 is twice as long."""
     timed = metrics({Metric.DURATION_RATIO: round(ratio, 3)}, {Dimension.POOL: job.pool.value})
     facts = {"action": "run_compared", "job_id": job.job_id, "processor": job.processor}
-    log.info("run took %.2f times what was expected", ratio, extra=facts | timed)
+    log.info("run took %.2f times what is usual", ratio, extra=facts | timed)
 
 
 def record_bytes(metric: Metric, job: Job, size_bytes: int) -> None:

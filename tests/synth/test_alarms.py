@@ -21,9 +21,9 @@ from tests.support.monitoring import SETTINGS, alarms
 from tests.support.template import Resource, StackTemplate
 
 POOL = Pool.WINDOWS_GPU
-OF_ALL = {Alarm.API_ERRORS, Alarm.API_CRASHES, Alarm.API_THROTTLES, Alarm.IMAGE_BUILD_FAILED, Alarm.BUDGET}
+OF_ALL = {Alarm.API_ERRORS, Alarm.API_CRASHES, Alarm.API_THROTTLES, Alarm.EVENTS_LATE, Alarm.IMAGE_BUILD_FAILED, Alarm.BUDGET}
 OF_A_POOL = set(Alarm) - OF_ALL
-METRIC_MATH = {Alarm.HANG_RATE, Alarm.FAILURE_RATE, Alarm.NO_HEALTHY_AGENT}
+METRIC_MATH = {Alarm.HANG_RATE, Alarm.FAILURE_RATE, Alarm.NO_HEALTHY_AGENT, Alarm.DURATION_DRIFT}
 
 
 @pytest.fixture(scope="session")
@@ -187,6 +187,31 @@ def test_the_failure_rate_leaves_out_what_clients_did_wrong(watch, done, failed,
     percent = 100 * (failed - bad_input) / max(done + failed, 5)
     assert (percent > 25) is rings, "the case itself"
     assert watched.after(60) is (State.ALARM if rings else State.OK)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "rings"),
+    [
+        ([1.4] * 8, True),
+        ([1.1] * 8, False),
+        ([1.4] * 5, False),  # too few to tell it from chance
+        ([1.0] * 5 + [3.0] * 3, False),  # some are slow, not half of them
+    ],
+)
+def test_programs_that_all_take_longer_for_an_hour_ring(watch, ratios, rings):
+    watched = watch(Alarm.DURATION_DRIFT)
+    for half_hour in range(2):
+        watched.publish(Metric.DURATION_RATIO, *ratios, at=half_hour * 1800)
+
+    assert watched.after(60) is (State.ALARM if rings else State.OK)
+
+
+def test_one_slow_half_hour_does_not_ring(watch):
+    watched = watch(Alarm.DURATION_DRIFT)
+    watched.publish(Metric.DURATION_RATIO, *[1.0] * 8)
+    watched.publish(Metric.DURATION_RATIO, *[1.6] * 8, at=1800)
+
+    assert watched.after(60) is State.OK
 
 
 @pytest.mark.parametrize(("slots_from_minute", "rings"), [(20, False), (None, True)])

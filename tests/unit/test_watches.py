@@ -1,6 +1,8 @@
 """Which budgets a run gets, and what is remembered of it."""
 
+import logging
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -13,9 +15,11 @@ from scanfleet.agent.watches import Watches
 from scanfleet.agent.workspace import Scratch
 from scanfleet.contract import Pool
 from scanfleet.errors import ConfigurationError
-from scanfleet.history import PastRun, RunHistory
-from scanfleet.jobs import Failure, FailureClass, Job, new_job_id
+from scanfleet.history import RunHistory
+from scanfleet.jobs import Failure, FailureClass, Job, Machine, new_job_id
 from scanfleet.objects import ObjectStore
+from scanfleet.past_runs import PastRun, Place, settings_fingerprint
+from scanfleet.processors.base import Progress
 from scanfleet.settings import AgentSettings, load
 from tests.support.cloud import moto_job_table
 from tests.support.scripted_program import ScriptedProcessor
@@ -182,10 +186,56 @@ def test_a_hang_that_an_owner_has_forgiven_does_not_count(set_up, run_of, histor
     assert set_up().budgets(run_of(failures=(hang(),), failures_forgiven=1)).total == seconds(1200)
 
 
-def test_a_completed_run_is_remembered(set_up, run_of, history):
-    watch = set_up()(run_of())
+def test_a_completed_run_is_remembered_with_all_that_is_known_of_it(set_up, run_of, history):
+    machine = Machine(instance_id="i-1", instance_type="g4dn.xlarge", ami_id="ami-1", driver="537.70")
+    job = {"agent_id": "a1", "release": "4.2", "settings": {"Reduce Roughness": 1}}
+    times = {"started_at": 100.0, "state_changed_at": 112.0}
+    run = replace(run_of(**job, **times), machine=machine, beside=2)
+    run.board.update(Progress(percent=55.0, stage="align"))
+    watch = set_up()(run)
+
     watch.completed({"align": 3.0})
 
-    (past,) = history.like("scripted", input_bytes=GB)
+    (past,) = history.near("scripted", input_bytes=GB)
     assert past.stages == {"align": 3.0}
     assert past.seconds >= 0
+    assert past.place == Place(
+        agent_id="a1",
+        instance_id="i-1",
+        instance_type="g4dn.xlarge",
+        ami_id="ami-1",
+        driver="537.70",
+        release="4.2",
+        busy=2,
+    )
+    assert past.settings == settings_fingerprint({"Reduce Roughness": 1})
+    assert (past.input_bytes, past.download_seconds, past.upload_seconds) == (GB, 12.0, 0.0)
+    assert sorted(past.marks) == [10, 20, 30, 40, 50]
+    assert past.finished_at == pytest.approx(time.time(), abs=60)
+    assert past.expected is None, "it was the first"
+
+
+def test_what_was_expected_of_a_run_is_remembered_and_told(set_up, run_of, history, caplog):
+    remember(history, 400.0)
+    caplog.set_level(logging.INFO)
+    watch = set_up()(run_of())
+
+    watch.completed({}, since_end=0.0)
+
+    past = max(history.near("scripted", input_bytes=GB), key=lambda run: run.finished_at)
+    assert past.expected.low <= 400.0 <= past.expected.high
+    assert past.expected.likely == pytest.approx(400.0)
+    (told,) = [record for record in caplog.records if getattr(record, "action", "") == "run_compared"]
+    assert told.job_id
+
+
+def test_marks_count_from_the_programs_start(set_up, run_of, history):
+    watches, run = set_up(), run_of()
+    watch = watches(run)
+    run.board.update(Progress(percent=95.0))
+
+    watch.completed({}, since_end=0.0)
+
+    (past,) = history.near("scripted", input_bytes=GB)
+    assert sorted(past.marks) == list(range(10, 100, 10))
+    assert all(0 <= seconds <= past.seconds for seconds in past.marks.values())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -12,7 +12,7 @@ from scanfleet.agent.evidence import EvidenceSaver
 from scanfleet.agent.gpu import Gpus, RunGpus, open_gpus
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import Watchdog
-from scanfleet.conformal import SHORTEST, Range
+from scanfleet.conformal import SHORTEST
 from scanfleet.history import RunHistory
 from scanfleet.jobs import FailureClass, Job
 from scanfleet.objects import ObjectStore
@@ -62,16 +62,18 @@ class Watches:
             return budgets
         return learned(budgets, self._history.like(run.job.processor, input_bytes=run.input_bytes))
 
-    def _expected(self, run: Run) -> Range | None:
+    def _expected(self, run: Run) -> "_Expected":
         """Return how long the program is expected to take; what was read for the budgets is used again."""
         runs = self._history.near(run.job.processor, input_bytes=run.input_bytes)
         settings = settings_fingerprint(run.job.settings)
-        return Forecast(runs, input_bytes=run.input_bytes, settings=settings).program()
+        forecast = Forecast(runs, input_bytes=run.input_bytes, settings=settings)
+        found = forecast.program()
+        return _Expected(Expected(found.low, found.likely, found.high) if found else None, forecast.usual())
 
     def _remember(
         self,
         run: Run,
-        expected: Range | None,
+        expected: "_Expected",
         seconds: float,
         stages: Mapping[str, float],
         since_end: float,
@@ -99,11 +101,19 @@ class Watches:
                     busy=run.beside,
                 ),
                 finished_at=time.time(),
-                expected=None if expected is None else Expected(expected.low, expected.likely, expected.high),
+                expected=expected.range,
             ),
         )
-        if expected is not None:
-            record_ratio(job, seconds / max(expected.likely, SHORTEST))
+        if expected.usual is not None:
+            record_ratio(job, seconds / max(expected.usual, SHORTEST))
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What a run was expected to take when it began; None: nothing was known."""
+
+    range: Expected | None
+    usual: float | None
 
 
 def _download_seconds(job: Job) -> float | None:

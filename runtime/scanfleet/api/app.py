@@ -28,6 +28,7 @@ from scanfleet.api.routes import (
     receipt,
     status,
     uploads,
+    variance,
     websocket,
 )
 from scanfleet.api.services import Services
@@ -70,6 +71,7 @@ def create_app(services: Services, settings: ApiSettings, *, hub: Hub | None = N
             processors,
             status,
             metrics,
+            variance,
             uploads,
             dead_letters,
         ),
