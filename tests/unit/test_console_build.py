@@ -10,7 +10,7 @@ import pytest
 
 from cdk.lambda_package import source_files
 from scanfleet.api.page_files import BUILT
-from tests.support.api import running_api
+from tests.support.api import running_api, served_with
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -168,3 +168,12 @@ def test_the_page_may_run_only_our_scripts_and_speak_only_to_us_and_the_storage(
         own, storage = policy[kind].split()
         assert own == "'self'"
         assert re.fullmatch(r"https?://[\w.:-]+", storage)
+
+
+def test_the_page_may_speak_to_the_websocket_of_another_host_where_events_come_from_there(api):
+    url = "wss://abc.execute-api.eu-central-1.amazonaws.com/live"
+    with served_with(api, events_url=url) as elsewhere:
+        policy = elsewhere.http.get("/").headers["content-security-policy"]
+
+    assert " wss://abc.execute-api.eu-central-1.amazonaws.com;" in policy
+    assert "wss:" not in api.http.get("/").headers["content-security-policy"]

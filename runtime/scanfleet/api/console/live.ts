@@ -17,10 +17,15 @@ const TRIES_PER_WAY = 2;
 const DEFAULT_POLL_SECONDS = 2;
 /** While changes arrive by themselves, the page still asks now and then: for what events do not tell. */
 const RESYNC_MS = 15_000;
+/** Keeps doors from closing an idle connection, and tells one that is open on our side only. */
+const PING_EVERY_MS = 30_000;
+const PONG_WITHIN_MS = 10_000;
 
 const isOpen = signal(false);
 const isAnswered = signal(true);
 const pollSeconds = signal(DEFAULT_POLL_SECONDS);
+/** How often a way was opened: what ended in between is not told, so pages ask once more. */
+export const openings = signal(0);
 export const connection = signal<Connection>("polling");
 
 effect(() => {
@@ -107,6 +112,7 @@ function chosenWay(ticket: Ticket, failures: number): Way | null {
 
 function open(made: Link, opened: () => void): void {
   link = made;
+  if (!isOpen.value) openings.value += 1;
   isOpen.value = true;
   heard(true);
   opened();
@@ -131,12 +137,35 @@ function overWebSocket(address: string, opened: () => void): Promise<void> {
       };
       open(made, opened);
     };
+    const endPings = pinging(socket);
     socket.onmessage = (event) => {
       const said = parsed(event.data);
       if (said?.type === "job" && said.job) tell(said.job);
     };
-    socket.onclose = () => resolve();
+    socket.onclose = () => {
+      endPings();
+      resolve();
+    };
   });
+}
+
+/** Ask now and then whether the other side is still there; close when it is not. */
+function pinging(socket: WebSocket): () => void {
+  let silence: ReturnType<typeof setTimeout> | undefined;
+  const timer = setInterval(() => {
+    if (socket.readyState !== WebSocket.OPEN) return;
+    socket.send(JSON.stringify({ ping: true }));
+    silence ??= setTimeout(() => socket.close(), PONG_WITHIN_MS);
+  }, PING_EVERY_MS);
+  const heardFrom = () => {
+    clearTimeout(silence);
+    silence = undefined;
+  };
+  socket.addEventListener("message", heardFrom);
+  return () => {
+    clearInterval(timer);
+    heardFrom();
+  };
 }
 
 function overServerSentEvents(opened: () => void): Promise<void> {

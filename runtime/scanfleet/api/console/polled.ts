@@ -3,7 +3,7 @@
 import { signal, type Signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { ApiError, sentence } from "./api.ts";
-import { heard } from "./live.ts";
+import { heard, openings } from "./live.ts";
 
 const SLOWEST_MS = 30_000;
 
@@ -28,6 +28,12 @@ export function usePolled<T>(key: string, load: (signal: AbortSignal) => Promise
     const stop = new AbortController();
     void ask(load, data, error, options, stop.signal, wake);
     return () => stop.abort();
+  }, [key]);
+  useEffect(() => {
+    const seen = openings.peek();
+    return openings.subscribe((times) => {
+      if (times > Math.max(1, seen)) wake.current();
+    });
   }, [key]);
   return { data, error, refresh: () => wake.current() };
 }

@@ -104,6 +104,7 @@ export interface Attempt {
   bytes_published: number;
   cost_usd?: number | null;
   why?: string | null;
+  why_no_cost?: string | null;
 }
 
 export interface JobDetail extends JobSummary {
@@ -152,7 +153,8 @@ export interface Receipt {
     boot_usd: number;
     idle_usd: number;
     hourly_usd: number;
-    price_as_of: string;
+    /** null: the operator's own price. */
+    price_as_of: string | null;
   } | null;
 }
 

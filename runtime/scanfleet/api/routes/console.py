@@ -22,7 +22,9 @@ def console_page(services: ServicesDep, settings: SettingsDep) -> Response:
     """Return the console. Raises a 404 that says what is missing where the pages were not built."""
     if not BUILT.is_dir():
         raise HTTPException(404, "the console's pages were not built; `make setup` does that")
-    return with_policy(served(BUILT, "index.html"), _policy(_storage_origins(services, settings)))
+    return with_policy(
+        served(BUILT, "index.html"), _policy(_storage_origins(services, settings), settings.events_url)
+    )
 
 
 @router.get("/pages/{name}")
@@ -33,16 +35,17 @@ def console_file(name: str, request: Request) -> Response:
     return page(name, policy=NOTHING)
 
 
-def _policy(storage: set[str]) -> str:
+def _policy(storage: set[str], events_url: str) -> str:
     """Return what the console may do: nothing that came with a text is ever run or styled.
 
-    'self' is also the WebSocket of this host. Source: Content Security Policy Level 3, "Does url match
-    expression in origin with redirect count?".
+    events_url: the WebSocket of live events where another host has it; 'self' is this host's, too.
+    Source: Content Security Policy Level 3, "Does url match expression in origin with redirect count?".
     """
     origins = " ".join(sorted(storage))
+    events = f" {_origin(events_url)}" if events_url else ""
     return (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' {origins}; "
-        f"connect-src 'self' {origins}; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; "
+        f"connect-src 'self' {origins}{events}; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
@@ -54,4 +57,9 @@ def _storage_origins(services: Services, settings: ApiSettings) -> set[str]:
         services.objects.presign(S3Uri(bucket, "any"), upload=False, expires=timedelta(seconds=1)).url
         for bucket in buckets
     ]
-    return {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, urls)}
+    return {_origin(url) for url in urls}
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
