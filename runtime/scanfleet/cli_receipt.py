@@ -56,7 +56,7 @@ def _lines(found: "Receipt") -> Iterator[tuple[str, str]]:
     yield "ran", f"{found.run_seconds:.1f} s{_parts(states)}"
     if found.stage_seconds:
         yield "stages", _parts(found.stage_seconds).strip(" ()")
-    yield "bytes", f"{found.bytes_downloaded / MIB:.1f} MiB in, {found.bytes_published / MIB:.1f} MiB out"
+    yield "bytes", f"{_size(found.bytes_downloaded)} in, {_size(found.bytes_published)} out"
     if found.usage is not None:
         yield "used", _used(found.usage)
     if found.machine is not None:
@@ -81,20 +81,25 @@ def _used(usage: "Usage") -> str:
 
     parts = [f"CPU {percent(usage.cpu_percent_mean, usage.cpu_percent_peak)} of a core"]
     if usage.memory_bytes_peak is not None:
-        parts.append(f"memory {usage.memory_bytes_peak / GIB:.2f} GiB peak")
+        parts.append(f"memory {_size(usage.memory_bytes_peak)} peak")
     if usage.gpu_percent_mean is not None:
         parts.append(f"GPU {percent(usage.gpu_percent_mean, usage.gpu_percent_peak)}")
     if usage.gpu_memory_bytes_peak is not None:
-        parts.append(f"GPU memory {usage.gpu_memory_bytes_peak / GIB:.2f} GiB peak")
+        parts.append(f"GPU memory {_size(usage.gpu_memory_bytes_peak)} peak")
     if usage.disk_bytes_peak is not None:
-        parts.append(f"disk {usage.disk_bytes_peak / GIB:.2f} GiB peak")
+        parts.append(f"disk {_size(usage.disk_bytes_peak)} peak")
     return ", ".join(parts)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.2f} GiB" if size_bytes >= GIB else f"{size_bytes / MIB:.1f} MiB"
 
 
 def _machine(machine: "MachineFacts") -> str:
     known = (machine.instance_type, machine.ami_id, machine.region, machine.system)
     driver = f"driver {machine.driver}" if machine.driver else ""
-    return ", ".join(part for part in (*known, driver, f"{machine.slots} slots") if part)
+    slots = "1 slot" if machine.slots == 1 else f"{machine.slots} slots"
+    return ", ".join(part for part in (*known, driver, slots) if part)
 
 
 def _cost(found: "Receipt") -> str:

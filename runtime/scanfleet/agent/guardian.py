@@ -4,8 +4,9 @@
 
 The guardian is the program's parent and the adoptive parent of every process that the program leaves behind
 (Linux: PR_SET_CHILD_SUBREAPER). It speaks over the control socket, one line a message:
-    to the agent:    "started <pid>", "failed <reason>", "exit <code> <CPU seconds> <bytes>"
-                     (code < 0: the signal that ended it; bytes: the most that one process had in memory)
+    to the agent:    "started <pid>", "failed <reason>", "exit <code>"   (code < 0: the signal that ended it),
+                     and right before it "used <CPU seconds> <bytes>": of the whole tree; the most memory that
+                     one process had
     from the agent:  "stop" asks the process group to end (SIGTERM), "kill" kills the whole tree
 When the socket closes, the agent has died, even by SIGKILL: the whole tree is killed. When the program ends,
 whatever it left running is killed too, before "exit" is sent.
@@ -214,7 +215,7 @@ class Guardian:
         self._tell(f"started {program}")
         exit_code = self._watch(program)
         kill_tree(program)
-        self._tell(f"exit {exit_code} {used()}")
+        self._tell(f"used {used()}\nexit {exit_code}")
 
     def _watch(self, program: int) -> int:
         while True:

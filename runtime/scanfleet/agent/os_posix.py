@@ -57,11 +57,12 @@ class PosixProgram:
         with suppress(ConnectionError):
             for line in self._lines:
                 word, _, rest = line.strip().partition(" ")
+                if word == "used":
+                    cpu_seconds, peak = rest.split()
+                    self.account = Totals(float(cpu_seconds), peak_process_bytes=int(peak))
                 if word == "exit":
                     self._guardian.wait()
-                    exit_code, cpu_seconds, peak = rest.split()
-                    self.account = Totals(float(cpu_seconds), peak_process_bytes=int(peak))
-                    return int(exit_code)
+                    return int(rest)
         self._guardian.wait()
         return -9
 
