@@ -53,6 +53,7 @@ lint: setup ## Format and lint, changing nothing
 types: setup ## Strict types; the agent's as Windows sees them, too
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/mypy --no-error-summary --platform win32 runtime/scanfleet/agent runtime/scanfleet/processors
+	@$(BIN)/python scripts/build_console.py --check
 
 synth: setup ## Templates into cdk.out, with every validation on (STAGE=dev)
 	@$(CDK) synth --quiet -c stage=$(STAGE)

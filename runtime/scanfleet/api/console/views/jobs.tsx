@@ -15,6 +15,7 @@ import { Filters, filtersOf, type Chosen } from "./job_filters.tsx";
 import { WhyWaiting } from "./why_waiting.tsx";
 
 const PAGE = 50;
+const MOST_ANSWERS = 10;
 const LOAD_EVERY_MS = 5000;
 /** Each costs a call of its own. */
 const REASONS_SHOWN = 5;
@@ -22,8 +23,8 @@ const NEW_JOBS_WAIT_MS = 700;
 
 export function JobsView() {
   const chosen = filtersOf(place.value.query);
-  const path = `/jobs${query({ ...chosen, limit: PAGE })}`;
-  const page = usePolled(path, (stop) => call<JobPage>(path, { signal: stop }), { pauseMs: pollMs });
+  const path = JSON.stringify(chosen);
+  const page = usePolled(path, (stop) => fullPage(chosen, stop), { pauseMs: pollMs });
   const changed = useChanges(path, chosen, page.data.value, page.refresh);
   const jobs = page.data.value?.jobs.map((job) => changed.get(job.job_id) ?? job);
   return (
@@ -37,10 +38,23 @@ export function JobsView() {
       <LoadLine />
       <Filters chosen={chosen} />
       <Trouble error={page.error.value} />
-      {jobs === undefined ? page.error.value ? null : <Loading what="jobs" /> : <List jobs={jobs} chosen={chosen} />}
+      {jobs === undefined ? page.error.value ? null : <Loading what="jobs" /> : <List jobs={jobs} chosen={chosen} goesOn={page.data.value?.next_cursor !== null} />}
       <Paging chosen={chosen} next={page.data.value?.next_cursor ?? null} />
     </>
   );
+}
+
+/** Ask until the page is full: one answer looks at a bounded number of jobs, so it may be short and go on. */
+async function fullPage(chosen: Chosen, stop: AbortSignal): Promise<JobPage> {
+  const found: JobPage = { jobs: [], next_cursor: chosen.cursor || null };
+  for (let asked = 0; asked < MOST_ANSWERS; asked += 1) {
+    const rest = { cursor: found.next_cursor, limit: PAGE - found.jobs.length };
+    const page = await call<JobPage>(`/jobs${query({ ...chosen, ...rest })}`, { signal: stop });
+    found.jobs.push(...page.jobs);
+    found.next_cursor = page.next_cursor;
+    if (page.next_cursor === null || found.jobs.length >= PAGE) break;
+  }
+  return found;
 }
 
 /** Jobs as events have changed them since the page was asked for. A new job makes the page be asked again. */
@@ -101,8 +115,8 @@ function LoadLine() {
   );
 }
 
-function List({ jobs, chosen }: { jobs: JobSummary[]; chosen: Chosen }) {
-  if (jobs.length === 0) return <Nothing chosen={chosen} />;
+function List({ jobs, chosen, goesOn }: { jobs: JobSummary[]; chosen: Chosen; goesOn: boolean }) {
+  if (jobs.length === 0) return <Nothing chosen={chosen} goesOn={goesOn} />;
   const waiting = jobs.filter((job) => job.status === "queued").slice(-REASONS_SHOWN);
   return (
     <ul class="jobs" aria-label="Jobs">
@@ -113,11 +127,19 @@ function List({ jobs, chosen }: { jobs: JobSummary[]; chosen: Chosen }) {
   );
 }
 
-function Nothing({ chosen }: { chosen: Chosen }) {
+function Nothing({ chosen, goesOn }: { chosen: Chosen; goesOn: boolean }) {
   const isFiltered = chosen.owner || chosen.tag || !["active", "all"].includes(chosen.status);
   return (
     <div class="empty">
-      <p>{isFiltered ? "No job fits these filters." : chosen.status === "all" ? "There are no jobs yet." : "No job waits or runs."}</p>
+      <p>
+        {goesOn
+          ? "No job of those looked at fits these filters; older ones may."
+          : isFiltered
+            ? "No job fits these filters."
+            : chosen.status === "all"
+              ? "There are no jobs yet."
+              : "No job waits or runs."}
+      </p>
       <p class="row center">
         {chosen.status !== "all" && <a href={href(["jobs"], { status: "all" })}>Show all jobs</a>}
         <a href={href(["submit"])}>Submit a job</a>
