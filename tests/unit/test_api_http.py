@@ -261,6 +261,15 @@ def test_load_adds_up_slots_and_backlog_per_pool(api):
     assert (first["pool"], first["slots"], first["busy"], first["job_ids"]) == ("linux-cpu", 2, 1, ["j1"])
 
 
+def test_the_load_says_what_an_agents_slots_follow(api):
+    api.reset()
+    api.report_agent(slots_from="calibration of reference on g4dn.xlarge, 2026-09-21: 2")
+
+    (only,) = api.http.get("/status/load").json()["instances"]
+
+    assert only["slots_from"] == "calibration of reference on g4dn.xlarge, 2026-09-21: 2"
+
+
 def test_what_tells_of_other_callers_jobs_is_not_in_the_load(api):
     api.reset()
     api.report_agent(job_ids=("j1",), is_suspended=True, why_suspended="it crashed on tooth.ply")

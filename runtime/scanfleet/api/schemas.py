@@ -162,6 +162,7 @@ class InstanceLoad(BaseModel):
     driver: str = Field(description="Version of the GPU's driver; empty without one.")
     booted: datetime | None = Field(description="When EC2 launched the instance.")
     slots: int
+    slots_from: str = Field(description="What the number follows: a setting, a calibration, the default.")
     busy: int
     job_ids: tuple[str, ...] = Field(description="For operators; empty for other callers.")
     started: datetime

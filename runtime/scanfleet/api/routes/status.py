@@ -69,6 +69,7 @@ def _instance(agent: AgentReport, caller: Caller) -> InstanceLoad:
         driver=agent.driver,
         booted=None if agent.booted_at is None else utc(agent.booted_at),
         slots=agent.slots,
+        slots_from=agent.slots_from,
         busy=agent.busy,
         # Other callers' jobs are none of a caller's business, neither their ids nor how they failed.
         job_ids=agent.job_ids if caller.is_operator else (),
