@@ -1,0 +1,1 @@
+"""Draws CloudWatch dashboards as pictures, from AWS's CloudWatch or the emulator's."""
