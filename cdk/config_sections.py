@@ -113,6 +113,8 @@ class ApiConfig:
     """AWS WAF with AWS's common rules and a rate limit in front of the load balancer."""
     requests_per_second: int = setting(whole(1, 10_000), default=100)
     """The HTTP API's steady limit; bursts may reach twice as much."""
+    live_events: bool = setting(boolean, default=True)
+    """A WebSocket API that pushes changes of jobs, and its function; without it clients ask now and then."""
     reserved_concurrency: int = setting(whole(0, 1000), default=50)
     """Requests that run at once, over both doors."""
 

@@ -60,6 +60,13 @@ class JobTable(Construct):
         """Return the table's name."""
         return self.table.table_name
 
+    @property
+    def stream_arn(self) -> str:
+        """Return the stream of changes."""
+        arn = self.table.table_stream_arn
+        assert arn is not None  # it has one, above
+        return arn
+
     def grant_read_write(self, grantee: IGrantable) -> Grant:
         """Let the grantee read and write jobs, but not change the table itself."""
         return self.table.grant_read_write_data(grantee)

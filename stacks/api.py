@@ -8,11 +8,14 @@ from cdk.api_function import ApiFunction
 from cdk.api_web_acl import ApiWebAcl
 from cdk.base_stack import BaseStack
 from cdk.config import DeploymentConfig
+from cdk.events_function import EventsFunction
 from cdk.http_api import HttpDoor
 from cdk.lambda_function import DependenciesLayer
 from cdk.load_balancer import LoadBalancer
 from cdk.network import Network
 from cdk.system import System
+from cdk.websocket_api import WebSocketDoor
+from scanfleet.contract import Env
 
 
 class ApiStack(BaseStack):
@@ -30,6 +33,11 @@ class ApiStack(BaseStack):
         super().__init__(scope, construct_id, config=config, contains="the API")
         layer = DependenciesLayer(self, "Dependencies", config=config)
         function = ApiFunction(self, "Api", system=system, layer=layer).function
+        if config.api.live_events:
+            events = EventsFunction(self, "Events", system=system, layer=layer)
+            websocket = WebSocketDoor(self, "WebSocket", config=config, events=events)
+            function.add_environment(Env.EVENTS_URL, websocket.url)
+            CfnOutput(self, "WebSocketUrl", value=websocket.url)
         door = HttpDoor(self, "HttpApi", config=config, function=function)
         balancer = LoadBalancer(self, "LoadBalancer", config=config, network=network, function=function)
         if config.api.web_acl:

@@ -34,7 +34,7 @@ DOCUMENTED: dict[str, dict[str, frozenset[str]]] = {
     ),
     # Lambda developer guide, "Types of metrics for Lambda functions".
     "AWS/Lambda": dict.fromkeys(
-        ("Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions"), _FUNCTION
+        ("Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions", "IteratorAge"), _FUNCTION
     ),
     # SQS developer guide, "Available CloudWatch metrics for Amazon SQS".
     "AWS/SQS": dict.fromkeys(

@@ -64,9 +64,19 @@ def agents_health(deployment: Deployment) -> Iterator[Finding]:
 
 
 def http_api(deployment: Deployment) -> Iterator[Finding]:
-    """Every route of the HTTP API asks who calls, its stage limits requests and logs them."""
+    """Every route of the HTTP API asks who calls; stages limit requests and log them.
+
+    The WebSocket API's function asks for a ticket itself.
+    """
     wanted = AUTHORIZATION.get(deployment.config.api.auth)
+    by_ticket = [
+        {"Ref": api.logical_id}
+        for _, api in deployment.everywhere("AWS::ApiGatewayV2::Api")
+        if api.properties["ProtocolType"] == "WEBSOCKET"
+    ]
     for where, route in deployment.everywhere(ROUTE):
+        if route.properties["ApiId"] in by_ticket:
+            continue
         asked = route.properties.get("AuthorizationType", "NONE")
         if asked != wanted:
             yield _found("ANYONE", where, f"{route.properties.get('RouteKey')}: {asked}, not {wanted}")

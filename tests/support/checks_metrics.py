@@ -85,7 +85,13 @@ def alarms(deployment: Deployment) -> Iterator[Finding]:
             yield _found("NO_ALARM", "monitoring", name)
 
 
-NOT_OF_A_POOL = {Alarm.API_ERRORS, Alarm.API_CRASHES, Alarm.API_THROTTLES, Alarm.IMAGE_BUILD_FAILED}
+NOT_OF_A_POOL = {
+    Alarm.API_ERRORS,
+    Alarm.API_CRASHES,
+    Alarm.API_THROTTLES,
+    Alarm.EVENTS_LATE,
+    Alarm.IMAGE_BUILD_FAILED,
+}
 
 
 def _wanted(deployment: Deployment) -> Iterator[str]:

@@ -137,6 +137,8 @@ class Samples:
             return NAME
         if kind not in ARNS:
             raise LookupError(f"no sample ARN for {kind}")
+        if attribute == "StreamArn":
+            return f"{ARNS[kind]}/stream/2026-01-01"
         return ARNS[kind]
 
     def _substituted(self, argument: Any, stack: str) -> str:

@@ -23,8 +23,10 @@ PUBLIC = TOKENS | {
     "allowed_cidrs": ["203.0.113.0/24"],
     "web_acl": True,
     "requests_per_second": 20,
+    "live_events": False,
     "reserved_concurrency": 7,
 }
+WITHOUT_EVENTS = {"live_events": False}
 CLINIC = {
     "allowed_prefixes": ["s3://clinic/scans/", "s3://whole/"],
     "callers": ["arn:aws:iam::123456789012:role/clinic"],
@@ -33,8 +35,8 @@ CLINIC = {
 
 @pytest.fixture(scope="session")
 def plain(stack) -> StackTemplate:
-    """As cdk.json has it: internal, signed by IAM."""
-    return stack("dev", "api")
+    """As cdk.json has it: internal, signed by IAM; but without live events (test_live_events.py)."""
+    return stack("dev", "api", api=WITHOUT_EVENTS)
 
 
 @pytest.fixture(scope="session")
@@ -92,14 +94,16 @@ def test_in_the_local_stage_it_is_built_for_this_machine(stack):
     import platform
     import sys
 
-    facts = function(stack("local", "api"))
+    facts = function(stack("local", "api", api=WITHOUT_EVENTS))
 
     assert facts["Runtime"] == f"python{sys.version_info[0]}.{sys.version_info[1]}"
     assert facts["Architectures"] == ["x86_64" if platform.machine() == "x86_64" else "arm64"]
 
 
 def test_it_is_told_who_may_do_what(stack, public):
-    tenants = stack("dev", "api", tenants={"clinic": CLINIC}, allowed_prefixes=["s3://shared/"])
+    tenants = stack(
+        "dev", "api", api=WITHOUT_EVENTS, tenants={"clinic": CLINIC}, allowed_prefixes=["s3://shared/"]
+    )
 
     assert environment(public)[Env.AUTH_MODE] == Auth.JWT
     assert environment(public)[Env.JWT_ISSUER] == "https://issuer.example"
@@ -110,14 +114,16 @@ def test_it_is_told_who_may_do_what(stack, public):
 
 
 def test_receipts_count_with_the_operators_prices_where_there_are_some(stack):
-    priced = stack("dev", "api", hourly_prices_usd={"g4dn.xlarge": 0.6})
+    priced = stack("dev", "api", api=WITHOUT_EVENTS, hourly_prices_usd={"g4dn.xlarge": 0.6})
 
     assert json.loads(environment(priced)[Env.HOURLY_PRICES]) == {"g4dn.xlarge": 0.6}
-    assert Env.HOURLY_PRICES not in environment(stack("dev", "api"))
+    assert Env.HOURLY_PRICES not in environment(stack("dev", "api", api=WITHOUT_EVENTS))
 
 
 def test_nobody_gets_the_whole_data_bucket_or_a_tenants_prefix_by_default(stack):
-    template = stack("dev", "api", tenants={"clinic": CLINIC}, allowed_prefixes=["s3://shared/"])
+    template = stack(
+        "dev", "api", api=WITHOUT_EVENTS, tenants={"clinic": CLINIC}, allowed_prefixes=["s3://shared/"]
+    )
 
     everybody = environment(template)[Env.ALLOWED_PREFIXES].split(",")
     assert len(everybody) == 2
@@ -132,7 +138,7 @@ def test_so_many_tenants_that_lambda_would_refuse_them_stop_the_synth(stack):
     }
 
     with pytest.raises(ConfigError, match=r"tenants: got .* at most .* environment"):
-        stack("dev", "api", tenants=many)
+        stack("dev", "api", api=WITHOUT_EVENTS, tenants=many)
 
 
 @pytest.mark.parametrize("for_host", [False, True])
@@ -171,7 +177,7 @@ def test_only_tracing_has_no_resource_of_its_own(plain):
 
 
 def test_it_writes_to_the_uploads_only_and_reads_what_callers_may_read(stack):
-    found = statements(stack("dev", "api", tenants={"clinic": CLINIC}))
+    found = statements(stack("dev", "api", api=WITHOUT_EVENTS, tenants={"clinic": CLINIC}))
 
     writes = [
         r for s in found.values() if "s3:PutObject" in listed(s["Action"]) for r in listed(s["Resource"])
@@ -211,7 +217,7 @@ def test_the_load_balancer_is_internal_and_careful(plain):
 
 
 def test_the_local_stage_can_be_taken_down(stack):
-    settings = attributes(stack("local", "api"), "LoadBalancer", "LoadBalancerAttributes")
+    settings = attributes(stack("local", "api", api=WITHOUT_EVENTS), "LoadBalancer", "LoadBalancerAttributes")
 
     assert settings["deletion_protection.enabled"] == "false"
 
