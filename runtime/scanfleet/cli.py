@@ -1,7 +1,8 @@
 """The command line `scanfleet`. docs/cli.md shows every verb."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -91,7 +92,13 @@ def load(ctx: typer.Context, url: UrlOption = None, as_json: JsonOption = False)
             out.json(found.model_dump(mode="json"))
             return
         out.rows("Pools", ({"pool": name, **facts} for name, facts in found.pools.items()))
-        out.rows("Agents", found.instances)
+        out.rows("Agents", _without_empty(found.instances))
+
+
+def _without_empty(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows without the columns that are empty everywhere, as those of EC2 on one machine."""
+    shown = {name for row in rows for name, value in row.items() if value or type(value) is int}
+    return [{name: value for name, value in row.items() if name in shown} for row in rows]
 
 
 @app.command()

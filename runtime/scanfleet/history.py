@@ -34,6 +34,7 @@ RUNS_KEPT = 100
 RUN = "run"
 """Attributes that hold runs begin with this."""
 REREAD = timedelta(minutes=5)
+FEW_RUNS = 10
 RETRY_SECONDS = 15.0
 """After a reading that failed; until then what was read before counts on."""
 BUCKET_SPAN = 2.0
@@ -44,6 +45,7 @@ class RunHistory:
     """Reads and writes past runs in the job table. A failure of it is logged and hurts no job.
 
     reread: what was read counts for this long. Runs change what they teach slowly, and jobs may be short.
+    reread_few: the same while fewer than FEW_RUNS were found: each more then tells much. None: as reread.
     clock: epoch seconds.
     """
 
@@ -53,11 +55,13 @@ class RunHistory:
         table: str,
         *,
         reread: timedelta = REREAD,
+        reread_few: timedelta | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._table = table
         self._reread_seconds = reread.total_seconds()
+        self._reread_few_seconds = (reread if reread_few is None else reread_few).total_seconds()
         self._clock = clock
         self._read: dict[tuple[str, int | None], tuple[float, tuple[PastRun, ...]]] = {}
 
@@ -115,7 +119,8 @@ class RunHistory:
         self, key: tuple[str, int | None], read: Callable[[], list[PastRun]]
     ) -> tuple[PastRun, ...]:
         read_at, runs = self._read.get(key, (-math.inf, ()))
-        if abs(self._clock() - read_at) < self._reread_seconds:
+        valid = self._reread_seconds if len(runs) >= FEW_RUNS else self._reread_few_seconds
+        if abs(self._clock() - read_at) < valid:
             return runs
         try:
             with answering("read run history"):
@@ -124,7 +129,7 @@ class RunHistory:
             facts = {"action": "history_not_read", "processor": key[0]}
             log.warning("past runs not read: %r", error, extra=facts)
             # Asked again soon, but not by everybody who asks meanwhile.
-            self._read[key] = self._clock() - max(0.0, self._reread_seconds - RETRY_SECONDS), runs
+            self._read[key] = self._clock() - max(0.0, valid - RETRY_SECONDS), runs
             return runs
         self._read[key] = self._clock(), found
         return found

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from statistics import median
 from typing import Any
 
 from tests.support.template import Resource
@@ -64,6 +65,7 @@ _STATISTICS: dict[str, Callable[[list[float]], float]] = {
     "Sum": sum,
     "Average": lambda values: sum(values) / len(values),
     "SampleCount": len,
+    "p50": median,
 }
 
 

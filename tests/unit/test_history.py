@@ -185,6 +185,35 @@ def test_what_was_read_is_read_again_after_a_while(client):
     assert history.like("medit", input_bytes=GB) == (RUN,)
 
 
+def test_few_runs_are_read_again_sooner_if_asked_for(client):
+    now = [1000.0]
+    history = RunHistory(client, "jobs", reread_few=timedelta(seconds=15), clock=lambda: now[0])
+    assert history.of("medit") == ()
+    add(history, 20)
+    now[0] += 16
+    many = history.of("medit")
+    add(history, 30)
+    now[0] += 16
+
+    assert len(many) > 10
+    assert history.of("medit") == many
+
+
+def test_a_table_that_did_not_answer_is_not_asked_by_everybody(client):
+    now, asked = [1000.0], []
+    history = RunHistory(client, "no-such-table", clock=lambda: now[0])
+    client.meta.events.register("before-call.dynamodb", lambda **_: asked.append(1))
+
+    for _ in range(5):
+        assert history.of("medit") == ()
+    once = len(asked)
+    now[0] += 16
+    history.of("medit")
+
+    assert once == 1
+    assert len(asked) == 2
+
+
 def test_an_item_never_holds_more_than_its_places(history, client):
     add(history, 6 * RUNS_KEPT)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
@@ -48,7 +49,7 @@ def services_over(
 ) -> Services:
     """Return the services that talk to AWS through these clients."""
     table, dynamodb = settings.job_table, clients.dynamodb
-    history = RunHistory(dynamodb, table, clock=clock)
+    history = RunHistory(dynamodb, table, reread_few=timedelta(seconds=15), clock=clock)
     return Services(
         store=JobStore(clients.dynamodb, settings.job_table, clock=clock),
         queues=JobQueues(clients.sqs, settings.queues, settings.dead_letters),
