@@ -3,6 +3,7 @@
 PYTHON ?= python3
 AGENTS ?= 2
 PORT   ?= 8080
+SINCE  ?= 15m
 STAGE  ?= dev
 BASE   ?= origin/main
 
@@ -19,7 +20,7 @@ CODE   := app.py cdk stacks runtime scripts tests $(wildcard benchmarks)
 CDK    := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-checks run up test test-fast test-system check lint types synth diff snapshots faults bench deploy fmt clean
+.PHONY: help setup setup-checks run up test test-fast test-system test-browser check lint types synth diff snapshots dashboards faults bench deploy fmt clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -66,6 +67,10 @@ snapshots: setup ## Write the templates that reviewers read, and the table of se
 
 deploy: setup ## Deploy to AWS with the credentials of this shell (STAGE=dev APPROVAL=never asks nothing)
 	@$(CDK) deploy --all -c stage=$(STAGE) $(if $(APPROVAL),--require-approval $(APPROVAL))
+
+dashboards: setup ## Pictures of the dashboards, with what a running `make up` has measured (SINCE=15m)
+	@CDK_VALIDATION=false $(CDK) synth --quiet -c stage=local --output build/cdk/dashboards
+	@$(BIN)/scanfleet dashboard render --stage local --assembly build/cdk/dashboards --since $(SINCE)
 
 faults: setup ## Real agents while everything around them fails (JOBS=1000 SEED=7; BROKEN=fencing must fail)
 	@exec $(BIN)/python -m tests.faults --jobs $(FAULT_JOBS) --seed $(SEED) $(if $(BROKEN),--broken $(BROKEN))

@@ -6,7 +6,7 @@ from aws_cdk.aws_cloudwatch import IMetric, IWidget
 
 from cdk.aws_metrics import oldest_message, visible_messages
 from cdk.config import DeploymentConfig
-from cdk.dashboards_parts import graph, heading, log_table, percentiles, search
+from cdk.dashboards_parts import endings, graph, heading, log_table, percentiles, search
 from cdk.queries import FAILURES, HANGS, LONGEST_WAITS
 from cdk.system import System
 from scanfleet.contract import Dimension, Metric
@@ -20,38 +20,10 @@ def rows(system: System) -> list[list[IWidget]]:
     return [
         [heading("### How many jobs, and how they end")],
         [
-            graph(
-                "Jobs that ended",
-                search(config, Metric.JOB_FINISHED, statistic="Sum"),
-                unit="jobs",
-                stacked=True,
-            ),
+            graph("Jobs that ended", *endings(config, *config.pools), unit="jobs", stacked=True),
             graph("Age of the oldest job", *_oldest(system), unit="seconds"),
             graph("Dead letters", *_dead_letters(system), unit="messages", limit=(1, "dead-letters")),
         ],
-        [heading("### Where their time goes")],
-        [
-            graph(
-                "Time in each state", *percentiles(config, Metric.STATE_DURATION), unit="seconds", width=12
-            ),
-            graph(
-                "Time in each stage of the program",
-                *percentiles(config, Metric.STAGE_DURATION),
-                unit="seconds",
-                width=12,
-            ),
-        ],
-        [
-            graph(
-                "Wait in the queue",
-                *percentiles(config, Metric.STATE_DURATION, fixed={Dimension.STATE: "queued"}),
-                unit="seconds",
-            ),
-            graph("Input fetched", search(config, Metric.BYTES_DOWNLOADED, statistic="Sum"), unit="bytes"),
-            graph("Results published", search(config, Metric.BYTES_PUBLISHED, statistic="Sum"), unit="bytes"),
-        ],
-        [heading("### What a job's program uses")],
-        *used(config),
         [heading("### What goes wrong")],
         [
             graph(
@@ -85,6 +57,29 @@ def rows(system: System) -> list[list[IWidget]]:
                 limit=(1, "sweeper-silent"),
             ),
         ],
+        [heading("### Where their time goes")],
+        [
+            graph(
+                "Time in each state", *percentiles(config, Metric.STATE_DURATION), unit="seconds", width=12
+            ),
+            graph(
+                "Time in each stage of the program",
+                *percentiles(config, Metric.STAGE_DURATION),
+                unit="seconds",
+                width=12,
+            ),
+        ],
+        [
+            graph(
+                "Wait in the queue",
+                *percentiles(config, Metric.STATE_DURATION, fixed={Dimension.STATE: "queued"}),
+                unit="seconds",
+            ),
+            graph("Input fetched", search(config, Metric.BYTES_DOWNLOADED, statistic="Sum"), unit="bytes"),
+            graph("Results published", search(config, Metric.BYTES_PUBLISHED, statistic="Sum"), unit="bytes"),
+        ],
+        [heading("### What a job's program uses")],
+        *used(config),
         [log_table(config, LONGEST_WAITS)],
     ]
 

@@ -19,12 +19,14 @@ from aws_cdk.aws_cloudwatch import (
 )
 
 from cdk.config import DeploymentConfig
-from cdk.metrics import FIVE_MINUTES, scanfleet_search
+from cdk.metrics import FIVE_MINUTES, scanfleet_metric, scanfleet_search
 from cdk.queries import Query
-from scanfleet.contract import Dimension, Metric
+from scanfleet.contract import Dimension, Metric, Pool
 
 COLUMNS = 24
 HEIGHT = 6
+ENDINGS = {"completed": "#2ca02c", "cancelled": "#7f7f7f", "failed": "#d62728"}
+"""State -> colour; a test compares them with the runtime's."""
 
 
 def heading(markdown: str) -> TextWidget:
@@ -63,6 +65,23 @@ def numbers(title: str, *metrics: IMetric, width: int = 24, height: int = 3) -> 
     return SingleValueWidget(
         title=title, metrics=list(metrics), width=width, height=height, sparkline=True, full_precision=False
     )
+
+
+def endings(config: DeploymentConfig, *pools: Pool) -> list[IMetric]:
+    """Return the jobs that ended, each state in its colour: a search would give them any."""
+    return [
+        scanfleet_metric(
+            config,
+            Metric.JOB_FINISHED,
+            statistic="Sum",
+            label=state if len(pools) == 1 else f"{pool} {state}",
+            color=colour,
+            pool=pool.value,
+            state=state,
+        )
+        for pool in pools
+        for state, colour in ENDINGS.items()
+    ]
 
 
 def search(

@@ -11,7 +11,7 @@ from cdk.alarms import DRIFT, Alarms
 from cdk.aws_metrics import function_metric, group_metric, oldest_message, visible_messages
 from cdk.config import DeploymentConfig
 from cdk.dashboards_jobs import used
-from cdk.dashboards_parts import graph, heading, percentiles, search
+from cdk.dashboards_parts import endings, graph, heading, percentiles, search
 from cdk.metrics import scanfleet_metric
 from cdk.system import System
 from scanfleet.contract import (
@@ -48,12 +48,7 @@ def rows(system: System, pool: Pool, alarms: Alarms) -> list[list[IWidget]]:
         _group(fleet),
         [heading("### Jobs")],
         [
-            graph(
-                "Jobs that ended",
-                search(config, Metric.JOB_FINISHED, statistic="Sum", fixed=fixed),
-                unit="jobs",
-                stacked=True,
-            ),
+            graph("Jobs that ended", *endings(config, pool), unit="jobs", stacked=True),
             graph(
                 "Jobs that failed, by class",
                 search(config, Metric.JOB_FAILED, statistic="Sum", fixed=fixed),

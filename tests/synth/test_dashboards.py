@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from cdk.dashboards_parts import ENDINGS
 from cdk.metrics import scanfleet_search
 from scanfleet.contract import Dimension, Metric
+from scanfleet.jobs import TERMINAL_STATES
 from tests.support.dashboards import ShownMetric, WrongDashboard, check_dashboard, check_search
 from tests.support.monitoring import SETTINGS, alarms, bodies
 from tests.support.template import StackTemplate
@@ -108,3 +110,7 @@ def test_a_search_names_what_it_finds():
     assert check_search(expression) == ShownMetric(
         "Scanfleet/dev", "JobFailed", {"Pool": None, "FailureClass": "hang"}
     )
+
+
+def test_every_end_of_a_job_has_a_colour():
+    assert set(ENDINGS) == {state.value for state in TERMINAL_STATES}

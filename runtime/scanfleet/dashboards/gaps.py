@@ -26,7 +26,7 @@ NO_BOOT = "processes here are not booted"
 ON_ONE_MACHINE = (
     Gap("the emulator measures no queues", "AWS/SQS"),
     Gap("the emulator measures no tables", "AWS/DynamoDB"),
-    Gap("the API is a process here, no function", "AWS/Lambda"),
+    Gap("nothing is a Lambda function here", "AWS/Lambda"),
     Gap("there is no load balancer here", "AWS/ApplicationELB"),
     Gap("there is no HTTP API in front here", "AWS/ApiGateway"),
     Gap("there is no Auto Scaling group here", "AWS/AutoScaling"),

@@ -20,6 +20,7 @@ TITLE, BOTTOM, LEFT, RIGHT = 0.52, 0.3, 0.62, 0.2
 """Inches around a plot; the legend comes on top of BOTTOM."""
 LEGEND_ROW, CHARACTER, MARK = 0.19, 0.068, 0.3
 LARGE_CHARACTER = 0.08
+ROOM_FOR_MORE = 0.8
 MOST_LEGEND_ROWS = 2
 MARKED_UP_TO = 40
 """Points of a line that are marked one by one: a single one would not be seen otherwise."""
@@ -65,6 +66,9 @@ def draw_graph(frame: Axes, widget: Widget, look: Look) -> None:
     axes = frame.inset_axes(box, transform=frame.transData)
     _time_axis(axes, look.start, look.end)
     right = axes.twinx() if has_right else None
+    if right is not None:
+        right.patch.set_visible(False)  # it lies over the left one's lines
+        right.spines["bottom"].set_visible(False)
     _plot(axes, [entry for entry in drawn if not entry.is_right], is_stacked=widget.is_stacked)
     if right is not None:
         _plot(right, [entry for entry in drawn if entry.is_right], is_stacked=False)
@@ -215,7 +219,9 @@ def _legend(frame: Axes, entries: Sequence[tuple[str, str]], width: float) -> in
     used = 0.0
     for number, (label, colour) in enumerate(entries):
         needed = MARK + len(label) * CHARACTER
-        if rows[-1] and used + needed > width - 0.3:
+        is_last = len(rows) == MOST_LEGEND_ROWS
+        room = width - 0.3 - (ROOM_FOR_MORE if is_last and number < len(entries) - 1 else 0)
+        if rows[-1] and used + needed > room:
             if len(rows) == MOST_LEGEND_ROWS:
                 rows[-1].append((f"+ {len(entries) - number} more", PALE))
                 break

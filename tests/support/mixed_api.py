@@ -1,0 +1,11 @@
+"""The API of the system with mixed jobs."""
+
+import os
+
+from tests.support.mixed_jobs import REGISTER, install
+
+if __name__ == "__main__":
+    install(os.environ[REGISTER])
+    from scanfleet.api import main as api
+
+    api.main()
