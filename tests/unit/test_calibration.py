@@ -123,7 +123,9 @@ def test_slots_whose_projected_memory_is_too_much_are_never_tried(request_of, pr
     each = 64 * MIB
     memory_for(monkeypatch, 2, each + 12 * MIB)  # the interpreter has some of its own
 
-    result = calibrate(request_of(slots="1..4", rounds=1, memory_bytes=each), say=lambda line: None)
+    result = calibrate(
+        request_of(slots="1..4", rounds=1, seconds=3.0, memory_bytes=each), say=lambda line: None
+    )
 
     assert result.calibration is not None
     assert processor.most_side_by_side == 2
@@ -161,7 +163,7 @@ def test_programs_that_grow_beyond_the_limit_are_ended_at_once(request_of, proce
 def test_a_count_at_which_the_program_fails_is_left_out_and_the_rest_counts(request_of, processor):
     said = []
 
-    result = calibrate(request_of(slots="1..4", rounds=1, fails_from=3), say=said.append)
+    result = calibrate(request_of(slots="1..4", rounds=1, seconds=3.0, fails_from=3), say=said.append)
 
     assert result.calibration is not None
     assert [point.slots for point in result.calibration.points] == [1, 2]
@@ -201,6 +203,29 @@ def test_a_sample_without_inputs_is_refused_before_anything_runs(request_of, pro
     assert processor.most_side_by_side == 0
 
 
+# --- Neighbours ----------------------------------------------------------------------------------------
+
+
+def test_what_others_used_is_what_the_machine_worked_and_our_programs_did_not(monkeypatch):
+    monkeypatch.setattr(calibrating.machine.psutil, "cpu_count", lambda: 2)
+
+    share = calibrating.machine.foreign_share
+    assert share(busy_seconds=150.0, own_seconds=100.0, elapsed=100.0) == 0.25
+    assert share(busy_seconds=90.0, own_seconds=100.0, elapsed=100.0) == 0.0
+
+
+def test_a_calibration_beside_other_work_is_doubted(request_of, monkeypatch):
+    hours = iter(range(0, 10**6, 3600))
+    monkeypatch.setattr(calibrating.machine, "busy_cpu_seconds", lambda: float(next(hours)))
+
+    result = calibrate(request_of(slots="1..2", rounds=1), say=lambda line: None)
+
+    assert result.calibration is not None
+    assert result.calibration.foreign_cpu_share == 1.0
+    assert any("others used 100% of the machine's CPU" in why for why in result.calibration.reasons)
+    assert not result.calibration.is_sure
+
+
 # --- Ctrl-C --------------------------------------------------------------------------------------------
 
 
@@ -227,7 +252,7 @@ def test_an_interrupted_calibration_tells_what_is_known_and_leaves_no_program(re
         return len(seen) == 2
 
     thread = interrupt_when(two_run)
-    result = calibrate(request_of(slots="1..2", seconds=0.5), say=lambda line: None)
+    result = calibrate(request_of(slots="1..2", seconds=3.0), say=lambda line: None)
     thread.join()
 
     assert result.was_interrupted
@@ -256,9 +281,18 @@ def verb(monkeypatch, processor, sample, tmp_path):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
+    def run(*words, seconds=0.2):
         fixed = ["calibrate", "--processor", "scaling", "--machine", "stand-in"]
-        measured = ["--sample", str(sample), "--slots", "1..2", "--rounds", "1", "--set", "seconds=0.2"]
+        measured = [
+            "--sample",
+            str(sample),
+            "--slots",
+            "1..2",
+            "--rounds",
+            "1",
+            "--set",
+            f"seconds={seconds}",
+        ]
         return CliRunner().invoke(app, [*fixed, *measured, *words])
 
     return run
@@ -326,7 +360,7 @@ def test_storing_is_refused_before_the_work_without_a_stage(verb, processor):
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
 def test_the_interrupted_verb_prints_what_is_known_stores_nothing_and_ends_with_130(verb, processor, cloud):
     thread = interrupt_when(lambda: len(processor.running()) == 2)
-    result = verb("--set", "parallel=2", "--store", "--stage", "dev", "--plot", "none")
+    result = verb("--store", "--stage", "dev", "--plot", "none", seconds=3.0)
     thread.join()
 
     assert result.exit_code == 130

@@ -28,6 +28,8 @@ from scanfleet.processors.base import Processor
 RESERVE_SHARE = 0.05
 """Of the machine's memory: with less available it would soon swap, and the stretch is ended."""
 GPU_MEMORY_SHARE = 0.95
+MOST_FOREIGN_SHARE = 0.1
+"""Of the machine's CPU: the system itself, the guardians and the copying of samples stay below."""
 STOP_GRACE = timedelta(seconds=2)
 
 
@@ -89,6 +91,7 @@ def calibrate(request: Request, *, say: Callable[[str], None]) -> Result:
     session = Session(
         ClosedLoop(programs.run), request.plan, meter=meter, memory_limit=allowed, gpus=gpus, say=say
     )
+    busy_before = machine.busy_cpu_seconds()
     try:
         measured = session.run()
     finally:
@@ -104,12 +107,25 @@ def calibrate(request: Request, *, say: Callable[[str], None]) -> Result:
         gpu_memory_bytes=None if gpu_total is None else int(GPU_MEMORY_SHARE * gpu_total),
         p95_seconds=request.p95_seconds,
     )
-    calibration = _concluded(request, measured, limits, sample_bytes=sample_bytes, memory_bytes=memory)
+    foreign = machine.foreign_share(
+        busy_seconds=machine.busy_cpu_seconds() - busy_before,
+        own_seconds=meter.cpu_seconds,
+        elapsed=measured.seconds,
+    )
+    calibration = _concluded(
+        request, measured, limits, sample_bytes=sample_bytes, memory_bytes=memory, foreign=foreign
+    )
     return Result(calibration, measured.was_interrupted)
 
 
 def _concluded(
-    request: Request, measured: Measured, limits: Limits, *, sample_bytes: int, memory_bytes: int
+    request: Request,
+    measured: Measured,
+    limits: Limits,
+    *,
+    sample_bytes: int,
+    memory_bytes: int,
+    foreign: float,
 ) -> Calibration:
     curve = analyse(measured.segments, tolerance=request.tolerance, seed=request.plan.seed)
     found = recommend(
@@ -122,12 +138,18 @@ def _concluded(
     reasons = found.reasons
     if not measured.is_complete:
         reasons += ("not every concurrency was measured",)
+    is_alone = foreign <= MOST_FOREIGN_SHARE
+    if not is_alone:
+        reasons += (
+            f"others used {foreign:.0%} of the machine's CPU meanwhile: more programs side by side then also"
+            " get more of it, and the knee comes out too high; measure on a quiet machine",
+        )
     return Calibration(
         processor=request.processor.name,
         pool=request.pool,
         machine=request.machine,
         slots=found.slots,
-        is_sure=found.is_sure and measured.is_complete,
+        is_sure=found.is_sure and measured.is_complete and is_alone,
         reasons=reasons,
         sample=request.sample_name,
         sample_bytes=sample_bytes,
@@ -135,6 +157,7 @@ def _concluded(
         measured_at=time.time(),
         seconds=round(measured.seconds, 1),
         is_complete=measured.is_complete,
+        foreign_cpu_share=round(foreign, 3),
         machine_memory_bytes=memory_bytes,
         memory_limit_bytes=limits.memory_bytes or memory_bytes,
         points=_points(curve),

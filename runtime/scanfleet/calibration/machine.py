@@ -37,6 +37,21 @@ def available_bytes() -> int:
     return psutil.virtual_memory().available
 
 
+def busy_cpu_seconds() -> float:
+    """Return the CPU time that the whole machine has worked since it started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def foreign_share(*, busy_seconds: float, own_seconds: float, elapsed: float) -> float:
+    """Return the share of the machine's CPU that others used meanwhile, 0 to 1.
+
+    busy_seconds: what the machine worked in `elapsed` seconds; own_seconds: of that, our programs.
+    """
+    capacity = elapsed * (psutil.cpu_count() or 1)
+    return min(1.0, max(0.0, (busy_seconds - own_seconds) / capacity)) if capacity else 0.0
+
+
 def _container_limits() -> list[int]:
     """Return what a container may use, or no limit. Source: kernel.org, "Control Group v2"."""
     found = [sys.maxsize]

@@ -21,6 +21,7 @@ class MemoryMeter:
         self._lock = threading.Lock()
         self._now: dict[object, int] = {}
         self._peak = 0
+        self._cpu_seconds = 0.0
         self._on_too_much: Callable[[], None] | None = None
 
     def begin(self, on_too_much: Callable[[], None]) -> None:
@@ -39,6 +40,17 @@ class MemoryMeter:
             tell = self._on_too_much
         if tell is not None and (total > self._limit_bytes or self._available() < self._reserve_bytes):
             tell()
+
+    def used_cpu(self, seconds: float) -> None:
+        """Take note of CPU time that a program has used since its last look."""
+        with self._lock:
+            self._cpu_seconds += seconds
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all programs since the meter was made."""
+        with self._lock:
+            return self._cpu_seconds
 
     def ended(self, program: object) -> None:
         """Take an ended program out of the sum."""

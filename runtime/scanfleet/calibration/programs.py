@@ -99,10 +99,11 @@ class MeterWatch:
         """Measure the whole tree."""
         self._tree = self._tree or TreeMeter(program)
         try:
-            resident = self._tree.measure().resident_bytes
+            usage = self._tree.measure()
         except (psutil.Error, OSError):  # it ends just now
-            resident = 0
-        self._meter.note(self, resident)
+            return None
+        self._meter.note(self, usage.resident_bytes)
+        self._meter.used_cpu(usage.cpu_seconds)
         if time.monotonic() - self._since > self._limit_seconds:
             return JobFailure(FailureClass.HANG, f"took longer than {self._limit_seconds:.0f} s")
         return None

@@ -43,7 +43,8 @@ class Calibration(BaseModel):
     machine: the EC2 instance type, or what `machine.kind_of_this_machine` says elsewhere. slots: the
     recommended ones. memory_limit_bytes: what all programs together were allowed. measured_at: epoch
     seconds. seconds: that the measurement took. is_complete: it was neither interrupted nor cut by its budget
-    before each concurrency was measured once.
+    before each concurrency was measured once. foreign_cpu_share: of the machine's CPU, what others used
+    meanwhile, 0 to 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,6 +61,7 @@ class Calibration(BaseModel):
     measured_at: float
     seconds: float
     is_complete: bool = True
+    foreign_cpu_share: float = 0.0
     machine_memory_bytes: int
     memory_limit_bytes: int
     points: tuple[MeasuredPoint, ...]
