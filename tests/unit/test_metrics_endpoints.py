@@ -6,10 +6,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from scanfleet.agent.running import RunningPrograms
 from scanfleet.agent.status import StatusServer
+from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.api.app import create_app
 from scanfleet.contract import Dimension, Metric, Pool
-from scanfleet.jobs import JobState
 from scanfleet.metrics import CONTENT_TYPE
 from scanfleet.queue import JobQueues
 from scanfleet.telemetry import metrics
@@ -98,11 +99,12 @@ def fleet(api, monkeypatch, tmp_path):
 
 
 def test_an_agent_tells_its_slots_and_no_job(fleet):
-    job = fleet.submit(settings={"hold": str(fleet.folder / "go on")})
+    job = fleet.submit(settings={"hold": str(fleet.folder / "go on"), "marker": str(fleet.folder / "marker")})
     metrics({Metric.JOB_FINISHED: 1}, {Dimension.POOL: Pool.LINUX_CPU.value, Dimension.STATE: "completed"})
 
     with fleet.agent(slots=3) as worker:
-        fleet.await_state(job, JobState.PROCESSING)
+        marked = fleet.folder / "marker"
+        fleet.await_job(job, lambda _: marked.exists())
         server = StatusServer(worker, host="127.0.0.1", port=0)
         server.start()
         try:
@@ -114,7 +116,35 @@ def test_an_agent_tells_its_slots_and_no_job(fleet):
     assert (told["scanfleet_agent_slots",], told["scanfleet_agent_slots_busy",]) == (3, 1)
     assert told["scanfleet_agent_takes_jobs",] == 1
     assert told["scanfleet_agent_uptime_seconds",] >= 0
+    assert told["scanfleet_agent_programs",] == 1
     finished = ("scanfleet_job_finished_total", ("pool", "linux-cpu"), ("state", "completed"))
     assert told[finished] >= 1
     assert job.job_id not in answer.text
     assert job.owner not in {value for _, *labels in told for _, value in labels}
+
+
+def test_programs_that_run_are_added_up_until_they_end():
+    def metered(cpu_seconds, memory):
+        meter = UsageMeter()
+        meter.add(1.0, cpu_seconds=cpu_seconds, io_bytes=10, memory_bytes=memory)
+        return meter
+
+    programs = RunningPrograms()
+
+    def told():
+        return {gauge.name: gauge.values[()] for gauge in programs.gauges()}
+
+    with (
+        programs.running(metered(0.5, 100)),
+        programs.running(metered(1.5, 300)),
+        programs.running(UsageMeter()),
+    ):
+        both = told()
+    assert both == {
+        "agent_programs": 3,
+        "agent_programs_cpu_ratio": 2.0,
+        "agent_programs_memory_peak_bytes": 400,
+        "agent_programs_gpu_memory_peak_bytes": 0,
+        "agent_programs_io_bytes": 20,
+    }
+    assert set(told().values()) == {0}

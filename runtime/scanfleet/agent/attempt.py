@@ -16,6 +16,7 @@ from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.program_stream import ProgramStream
 from scanfleet.agent.publication import Publication, summary
 from scanfleet.agent.runner import ProgramStopped, Runner
+from scanfleet.agent.running import PROGRAMS
 from scanfleet.agent.settling import OnEnd, Settlement
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent.tally import Tally
@@ -331,15 +332,16 @@ class Attempt:
         invocation = processor.prepare(job, workspace.folders)
         watch = SeenWatch(self._tools.new_watch(run), self._vitals)
         self._vitals.begin(Phase.RUN)
-        self._tools.runner.run(
-            invocation,
-            processor=processor,
-            program_log=program_log,
-            board=self._board,
-            stop=self._stop,
-            watch=watch,
-            usage=self._tally.usage,
-        )
+        with PROGRAMS.running(self._tally.usage):
+            self._tools.runner.run(
+                invocation,
+                processor=processor,
+                program_log=program_log,
+                board=self._board,
+                stop=self._stop,
+                watch=watch,
+                usage=self._tally.usage,
+            )
         stages, ended_at = self._board.finish(), time.monotonic()
         self._on_completed = lambda: watch.completed(stages, since_end=time.monotonic() - ended_at)
 

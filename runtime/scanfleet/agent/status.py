@@ -11,6 +11,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from scanfleet.agent.running import PROGRAMS
 from scanfleet.agent.worker import Worker
 from scanfleet.agent_reports import AgentReport
 from scanfleet.contract import Route
@@ -64,6 +65,7 @@ def gauges(report: AgentReport) -> list[Gauge]:
         Gauge.plain("agent_slots_busy", "Slots that run a job.", report.busy),
         Gauge.plain("agent_takes_jobs", "1 while the agent takes new jobs.", float(report.takes_jobs)),
         Gauge.plain("agent_uptime_seconds", "Since the agent started.", report.seen_at - report.started_at),
+        *PROGRAMS.gauges(),
     ]
 
 
