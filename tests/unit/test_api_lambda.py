@@ -20,6 +20,7 @@ from cdk import lambda_layer
 from cdk.lambda_package import code_zip
 from scanfleet.api import lambda_entry
 from scanfleet.api.lambda_entry import MAX_ANSWER_BYTES, Doors
+from scanfleet.api.page_files import BUILT
 from tests.support.api import SESSION, clients_of, emulated_aws, make_resources
 
 EVENTS = Path(os.environ.get("SCANFLEET_TEST_EVENTS", Path(__file__).parents[3] / "shared/data/events"))
@@ -167,6 +168,22 @@ def test_every_sample_of_the_doors_events_gets_an_answer_of_its_shape(function, 
     assert answer["statusCode"] == expected, answer["body"]
     if expected == 404:
         assert header(answer, "content-type") == "application/problem+json"
+
+
+@pytest.mark.parametrize("event_of", DOORS)
+def test_the_consoles_scripts_pass_both_doors_as_they_are_stored(function, event_of):
+    page = body(function(event_of("GET", "/"))).decode()
+    (path,) = re.findall(r'src="(/pages/main-[^"]+)"', page)
+    takes_gzip = {"accept-encoding": ["gzip"] if event_of is balanced else "gzip"}
+
+    answer = function(event_of("GET", path, headers=takes_gzip))
+
+    assert answer["statusCode"] == 200
+    assert answer["isBase64Encoded"]
+    assert header(answer, "content-encoding") == "gzip"
+    assert header(answer, "content-type") == "text/javascript; charset=utf-8"
+    assert len(gzip.decompress(body(answer))) > len(body(answer))  # packed once, not twice
+    assert body(answer) == (BUILT / f"{path.rpartition('/')[2]}.gz").read_bytes()
 
 
 @pytest.mark.skipif(not SAMPLES, reason=f"no sample events in {EVENTS} (SCANFLEET_TEST_EVENTS names them)")
