@@ -64,19 +64,22 @@ def agents_health(deployment: Deployment) -> Iterator[Finding]:
 
 
 def http_api(deployment: Deployment) -> Iterator[Finding]:
-    """Every route of the HTTP API asks who calls; stages limit requests and log them.
-
-    The WebSocket API's function asks for a ticket itself.
-    """
+    """The HTTP API has routes, each asks who calls; stages limit requests and log them."""
     wanted = AUTHORIZATION.get(deployment.config.api.auth)
     by_ticket = [
         {"Ref": api.logical_id}
         for _, api in deployment.everywhere("AWS::ApiGatewayV2::Api")
         if api.properties["ProtocolType"] == "WEBSOCKET"
     ]
-    for where, route in deployment.everywhere(ROUTE):
-        if route.properties["ApiId"] in by_ticket:
-            continue
+    # The WebSocket API's function asks for a ticket itself.
+    routes = [
+        (where, route)
+        for where, route in deployment.everywhere(ROUTE)
+        if route.properties["ApiId"] not in by_ticket
+    ]
+    if not routes:
+        yield _found("NO_ROUTE", "api")
+    for where, route in routes:
         asked = route.properties.get("AuthorizationType", "NONE")
         if asked != wanted:
             yield _found("ANYONE", where, f"{route.properties.get('RouteKey')}: {asked}, not {wanted}")

@@ -53,7 +53,9 @@ def _values(deployment: Deployment) -> dict[str, set[str]]:
         Dimension.STATE: {str(state) for state in JobState},
         Dimension.FAILURE_CLASS: {str(failure) for failure in FailureClass},
         "AutoScalingGroupName": {fleet_name(stage, pool) for pool in pools},
-        "FunctionName": {function_name(stage, part) for part in (Component.API, Component.CONTROLLER)},
+        "FunctionName": {
+            function_name(stage, part) for part in (Component.API, Component.CONTROLLER, Component.EVENTS)
+        },
     }
 
 

@@ -37,8 +37,8 @@ DOORS = [
     Mutation(
         fault="the HTTP API has no route",
         where="api/HttpApiDefaultRoute",
-        caught_by="parts",
-        says="AWS::ApiGatewayV2::Route",
+        caught_by="http api",
+        says="api",
         seed=remove,
     ),
     Mutation(
