@@ -29,6 +29,9 @@ SOURCE, TARGET = "s3://data/scans/", "s3://data/result/"
 VERBS = {
     "submit", "status", "jobs", "watch", "cancel", "retry", "logs", "health", "load", "sample", "release",
     "dead-letters", "redrive", "evidence", "receipt", "loglevel",
+    "variance",
+    "calibrate",
+    "dashboard",
 }  # fmt: skip
 Cli = Callable[..., Result]
 
