@@ -37,13 +37,16 @@ run: setup ## The main job once, from scans to result (SCANS=folder takes your o
 up: setup ## The whole system, until Ctrl-C (AGENTS=2 PORT=8080)
 	@exec $(BIN)/python -m scanfleet.local up --agents $(AGENTS) --port $(PORT)
 
-test: test-fast test-system ## Every test
+test: test-fast test-system test-browser ## Every test
 
 test-fast: setup-checks ## Unit and synth tests
 	@$(PYTEST) -q $(SPREAD) tests/unit tests/synth
 
 test-system: setup ## Tests with real processes and the emulator
-	@$(PYTEST) -q $(SPREAD) --ignore=tests/unit --ignore=tests/synth tests
+	@$(PYTEST) -q $(SPREAD) --ignore=tests/unit --ignore=tests/synth --ignore=tests/browser tests
+
+test-browser: setup ## The console in a headless Chromium; pictures of every view in build/screenshots
+	@$(PYTEST) -q tests/browser
 
 check: lint types synth test-fast ## What CI asks: format, lint, types, a fully validated synth, unit and synth tests
 

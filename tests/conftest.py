@@ -38,8 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a costly fixture in one process: those of a file."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
-        if folder == "system":
+        if folder in ("system", "browser"):
             item.add_marker(pytest.mark.system)
+        if folder == "browser":
+            item.add_marker(pytest.mark.xdist_group("browser"))
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
 

@@ -22,15 +22,15 @@ WRITES_A_CALL = 25
 def past_jobs(count: int, *, now: float, active: int = 300, rare_every: int = 10_000) -> Iterator[Job]:
     """Yield `count` jobs of the last 90 days, oldest first; the last `active` of them have not ended.
 
-    One in 20 failed, one in 50 was cancelled. Every second one has COMMON_TAG, each one a tag of its own, one
-    in `rare_every` RARE_TAG and RARE_OWNER.
+    One in 20 failed, one in 50 was cancelled. Every fourth one has COMMON_TAG, every twentieth a tag of its
+    own, one in `rare_every` RARE_TAG and RARE_OWNER.
     """
     kept = FINISHED_JOBS_KEPT.total_seconds() - timedelta(days=1).total_seconds()
     for number in range(count):
         at = round(now - kept * (count - number) / count, 3)
         is_rare = number % rare_every == rare_every // 2
-        tags = {"case": str(number)}
-        tags |= dict([COMMON_TAG] if number % 2 == 0 else [])
+        tags = {"case": str(number)} if number % 20 == 0 else {}
+        tags |= dict([COMMON_TAG] if number % 4 == 0 else [])
         tags |= dict([RARE_TAG] if is_rare else [])
         state = ACTIVE_STATES[number % 4] if number >= count - active else _end(number)
         yield Job(

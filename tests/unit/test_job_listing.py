@@ -30,7 +30,7 @@ FILTERS = {
     "a common tag, failed": JobFilter(tag=COMMON_TAG, states=(JobState.FAILED,)),
     "a common tag of a rare owner": JobFilter(owner=RARE_OWNER, tag=COMMON_TAG, states=ALL),
     "a rare tag": JobFilter(tag=RARE_TAG, states=ALL),
-    "a tag of one job": JobFilter(tag=("case", "17"), states=ALL),
+    "a tag of one job": JobFilter(tag=("case", "40"), states=ALL),
     "a tag of none": JobFilter(tag=("case", "none"), states=ALL),
     "a tag of none, active": JobFilter(tag=("case", "none")),
 }
