@@ -4,6 +4,8 @@ python -m tests.support.mixed_jobs agent|api     the product's own processes, wh
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from scanfleet.processors.base import Processor, ProgramExit
 from scanfleet.processors.medit_autotest import PROGRAM
 from scanfleet.processors.release_source import FixedRelease
 from tests.faults import hurry
-from tests.faults.processor import NAME, REGISTER, CampaignProcessor
+from tests.faults.processor import DEFAULTS, NAME, REGISTER, CampaignProcessor
 
-__all__ = ["AGENT", "API", "CANCELLED", "FIFTY", "NAME", "REGISTER", "make_register"]
+__all__ = ["AGENT", "API", "CANCELLED", "DEFAULTS", "FIFTY", "NAME", "REGISTER", "make_register"]
 
 AGENT, API = "tests.support.mixed_agent", "tests.support.mixed_api"
 BAD_INPUT_CODE = 65
@@ -43,6 +45,10 @@ FIFTY: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...] = (
 
 class MixedProcessor(CampaignProcessor):
     """The campaign's program, which may also find its input wrong."""
+
+    @contextmanager
+    def pinned(self) -> Iterator[Processor]:
+        yield self
 
     def explain_exit(self, program_exit: ProgramExit) -> JobFailure | None:
         if program_exit.exit_code == BAD_INPUT_CODE:

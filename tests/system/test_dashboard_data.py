@@ -5,6 +5,7 @@ The pictures stay in build/dashboards, for whoever wants to see what an operator
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -163,7 +164,7 @@ def forget_to_queue_a_job(run: Run) -> None:
             pool=Pool.LINUX_CPU,
             source_uri=f"s3://{deployed.data_bucket}/in/",
             target_uri=f"s3://{deployed.data_bucket}/out/{job_id}/",
-            settings={},
+            settings=mixed_jobs.DEFAULTS,
             created_at=long_ago,
             queued_at=long_ago,
             state_changed_at=long_ago,
@@ -201,6 +202,14 @@ def test_every_metric_that_has_none_has_a_reason_and_every_reason_a_metric(done)
     used = {line.reason for line in Report({}, tuple(lines)).excused}
     gpu = {gap.reason for gap in ON_ONE_MACHINE if "GPU" in gap.reason}
     assert used | gpu == {gap.reason for gap in ON_ONE_MACHINE}
+
+
+def test_jobs_ended_in_every_way(done):
+    with done.system.client() as client:
+        jobs = list(client.jobs(status="all"))
+    ends = Counter(job.failure.failure_class if job.status is JobState.FAILED else job.status for job in jobs)
+
+    assert ends == {"completed": 38, "cancelled": 4, "program_error": 6, "bad_input": 2, "hang": 1}
 
 
 def test_the_pictures_show_the_run(done):

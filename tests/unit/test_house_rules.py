@@ -21,6 +21,7 @@ ENTRIES = (
     "cli_loglevel.py",
     "cli_release.py",
     "cli_calibrate.py",
+    "cli_dashboard.py",
     "releases_fetch.py",
     "golden.py",
 )
