@@ -255,8 +255,11 @@ class ObjectStore:
         expires: timedelta,
         size_bytes: int | None = None,
         content_type: str | None = None,
+        attachment: bool = False,
     ) -> PresignedUrl:
         """Return a URL that downloads (GET) or uploads (PUT) one object.
+
+        attachment: of a download, browsers save the file, whatever it is, instead of showing it.
 
         For an upload, `size_bytes` and `content_type` become part of the signature: S3 refuses a body of
         another length. The URL carries a signature: do not log it.
@@ -266,6 +269,8 @@ class ObjectStore:
         if upload and size_bytes is not None:
             params["ContentLength"] = size_bytes
             headers["Content-Length"] = str(size_bytes)
+        if attachment and not upload:
+            params["ResponseContentDisposition"] = "attachment"
         if upload and content_type is not None:
             params["ContentType"] = content_type
             headers["Content-Type"] = content_type

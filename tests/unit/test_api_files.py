@@ -98,6 +98,17 @@ def test_uploads_go_to_the_callers_own_folder_only(api):
     assert own.status_code == 200
 
 
+def test_a_browser_saves_a_download_that_is_asked_for_as_an_attachment(api):
+    api.put("results/page.html")
+    page = f"s3://{DATA}/results/page.html"
+
+    saved = httpx.get(presign(api, file=page, mode="download", attachment="true").json()["url"])
+    shown = httpx.get(presign(api, file=page, mode="download").json()["url"])
+
+    assert saved.headers["content-disposition"] == "attachment"
+    assert "content-disposition" not in shown.headers
+
+
 def test_downloads_stay_inside_the_allowed_prefixes(api):
     assert presign(api, file=f"s3://{DATA}/results/a", mode="download").status_code == 200
     assert "allowed place" in error(presign(api, file="s3://foreign-data/a", mode="download"))["message"]

@@ -71,9 +71,14 @@ export function jobPath(jobId: string, rest = ""): string {
   return `/job/${encodeURIComponent(jobId)}${rest}`;
 }
 
-/** Return a link that downloads one file, for a while. */
-export function downloadLink(uri: string, signal?: AbortSignal): Promise<Presigned> {
+/** Return a link that reads one file, for a while. */
+export function readLink(uri: string, signal?: AbortSignal): Promise<Presigned> {
   return call<Presigned>(`/presign${query({ file: uri, mode: "download" })}`, { signal });
+}
+
+/** Return a link that makes browsers save one file, whatever it is: a result may be a page of a stranger. */
+export function saveLink(uri: string): Promise<Presigned> {
+  return call<Presigned>(`/presign${query({ file: uri, mode: "download", attachment: "true" })}`);
 }
 
 /** Return what an error says, whatever was thrown. */

@@ -43,6 +43,7 @@ def presign(
     content_type: Annotated[
         str | None, Query(pattern=r"^[\w.+-]{1,64}/[\w.+-]{1,64}(; ?[\w-]+=[\w.-]+)?$", description="Signed.")
     ] = None,
+    attachment: Annotated[bool, Query(description="Of downloads: browsers save the file.")] = False,
 ) -> Presigned:
     """Return a URL that uploads exactly `size_bytes` bytes, or downloads, and needs no credentials.
 
@@ -58,6 +59,7 @@ def presign(
         expires=timedelta(seconds=settings.presign_seconds),
         size_bytes=size_bytes if is_upload else None,
         content_type=content_type if is_upload else None,
+        attachment=attachment,
     )
     return Presigned(
         url=signed.url,

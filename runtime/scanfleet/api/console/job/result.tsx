@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useId, useMemo } from "preact/hooks";
-import { downloadLink, sentence } from "../api.ts";
+import { readLink, saveLink, sentence } from "../api.ts";
 import { bytes, count } from "../format.ts";
 import { Card } from "../parts/card.tsx";
 import { Notice } from "../parts/notice.tsx";
@@ -54,7 +54,7 @@ function Preview({ uri, name }: { uri: string; name: string }) {
   const url = useSignal<string | null>(null);
   useEffect(() => {
     const stop = new AbortController();
-    downloadLink(uri, stop.signal).then(
+    readLink(uri, stop.signal).then(
       (link) => (url.value = link.url),
       () => undefined, // the file is in the list below; there the failure is told
     );
@@ -112,10 +112,9 @@ function FileRow({ uri, file }: { uri: string; file: PublishedFile }) {
     problem.value = null;
     try {
       const link = document.createElement("a");
-      link.href = (await downloadLink(uri)).url;
+      link.href = (await saveLink(uri)).url;
       link.rel = "noreferrer";
-      link.target = "_blank";
-      link.click();
+      link.click(); // the answer is an attachment: the page stays
     } catch (error) {
       problem.value = sentence(error);
     }

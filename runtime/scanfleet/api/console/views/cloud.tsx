@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { call, downloadLink, jobPath, sentence } from "../api.ts";
+import { call, readLink, jobPath, sentence } from "../api.ts";
 import { bytes, count, jobName, percent } from "../format.ts";
 import { Bar } from "../parts/bar.tsx";
 import { Notice } from "../parts/notice.tsx";
@@ -35,7 +35,7 @@ export function CloudView({ jobId }: { jobId: string }) {
       if (!code.hasWebGl()) {
         throw new Error("This browser cannot draw in three dimensions (no WebGL). The file can still be downloaded.");
       }
-      const link = await downloadLink(job.target + file, stop.signal);
+      const link = await readLink(job.target + file, stop.signal);
       const found = await code.readCloud(link.url, stop.signal, (readBytes, totalBytes) => {
         loading.value = { readBytes, totalBytes };
       });
