@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from scanfleet.job_listing import EXAMINED_AT_MOST
 from scanfleet.jobs import JobState
 from scanfleet.store import JobFilter, JobStore
 from tests.support.cloud import create_job_table
@@ -95,7 +96,7 @@ def test_every_page_of_a_hundred_thousand_jobs_is_bounded_and_none_scans(history
             )
 
             assert set(waiting.calls) <= {"Query", "BatchGetItem"}
-            assert waiting.examined <= 1000
+            assert waiting.examined <= EXAMINED_AT_MOST
             assert sum(waiting.calls.values()) <= 10
             assert all(wanted.matches(job) for job in page.jobs)
     told.append(f"p95 without the emulator: {1000 * statistics.quantiles(ours, n=20)[-1]:.0f} ms")

@@ -276,7 +276,7 @@ def test_the_emulators_death_ends_the_run_with_a_clear_message():
     command = Command("run")
     command.await_line("POST http://127.0.0.1")
 
-    command.child("ministack").kill()
+    command.child("emulator_entry").kill()
 
     assert command.finish() == 1
     assert "emulator was killed by signal 9" in command.text

@@ -24,6 +24,7 @@ from scanfleet.local.processes import Child, LocalModeError, Processes
 
 NAME = "emulator"
 LOOPBACK = "127.0.0.1"
+ENTRY = Path(__file__).with_name("emulator_entry.py")
 HEALTH_PATH = "/_ministack/health"
 START_LIMIT = timedelta(seconds=60)
 HEALTH_INTERVAL_SECONDS = 0.03
@@ -60,15 +61,15 @@ def start_emulator(
     Stopped like every other child of `processes`; started first, it is stopped last. Raises LocalModeError
     when the port is taken, the folder is in use, the emulator dies, or it listens beyond this machine.
     """
-    program = repo_root / ".venv-emulator" / "bin" / "ministack"
-    if not program.exists():
+    program = repo_root / ".venv-emulator" / "bin" / "python"
+    if not (program.parent / "ministack").exists():
         raise LocalModeError(f"the emulator is not installed ({program} is missing): run make setup")
     lock = _lock(state_folder)
     chosen = port or free_port()
     try:
         _require_free(chosen)
         environment = _environment(state_folder, chosen) | ({"AUTH": "true"} if checks_callers else {})
-        child = processes.start(NAME, [program], env=environment, log_file=log_file)
+        child = processes.start(NAME, [program, ENTRY], env=environment, log_file=log_file)
         _await_answer(processes, child, chosen)
         _require_loopback(child)
     except BaseException:
