@@ -2,14 +2,17 @@
 
 import io
 import re
+import time
 from datetime import timedelta
 
+import boto3
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from scanfleet.jobs import FailureClass, JobState
+from tests.support.many_jobs import RARE_TAG, past_jobs, write_jobs
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -154,3 +157,25 @@ def test_the_list_is_filtered_by_state_and_tag(open_console, finished, facts):
     assert "status=failed" in page.url
     page.get_by_role("link", name="Clear filters").click()
     expect(page.locator(f'a[href$="{facts.hostile_failed}"]')).to_have_count(0)
+
+
+def test_a_long_history_is_paged_and_searched(open_console, system, finished):
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    dynamodb = session.client("dynamodb", endpoint_url=system.deployed.endpoint_url)
+    past = list(past_jobs(1_500, now=time.time(), active=0, rare_every=300))
+    write_jobs(dynamodb, system.deployed.job_table, past, now=time.time())
+    page = open_console("jobs?status=completed").page
+    rows = page.get_by_role("list", name="Jobs").locator("> li")
+    expect(rows).to_have_count(50)
+    first = rows.first.inner_text()
+
+    page.get_by_role("link", name="Older jobs").click()
+    expect(page.get_by_role("link", name="Newest jobs")).to_be_visible()
+    expect(rows).to_have_count(50)
+    assert rows.first.inner_text() != first
+    page.get_by_label("Status").select_option("all")
+    page.get_by_label("Tag").fill(":".join(RARE_TAG))
+    page.get_by_role("button", name="Filter").click()
+
+    expect(rows).to_have_count(5)
+    expect(page.get_by_role("link", name="Older jobs")).to_have_count(0)

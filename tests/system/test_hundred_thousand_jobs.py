@@ -81,7 +81,10 @@ def test_every_page_of_a_hundred_thousand_jobs_is_bounded_and_none_scans(history
     client, middle = history
     store = JobStore(client, "many-jobs")
     ours: list[float] = []
+    whole: list[float] = []
     told = [""]
+    for wanted in PAGES.values():
+        store.list_jobs(wanted, limit=1)  # the emulator sorts a partition once, when it is first asked for
     for name, wanted in PAGES.items():
         for place, before in (("first", None), ("middle", middle)):
             waiting = Waiting(client)
@@ -89,6 +92,7 @@ def test_every_page_of_a_hundred_thousand_jobs_is_bounded_and_none_scans(history
             page = store.list_jobs(wanted, limit=50, before=before)
             seconds = time.perf_counter() - began
             ours.append(seconds - waiting.seconds)
+            whole.append(seconds)
             told.append(
                 f"{name}, {place} page: {len(page.jobs)} jobs of {waiting.examined} examined in"
                 f" {sum(waiting.calls.values())} calls; {1000 * ours[-1]:.0f} ms, and"
@@ -99,7 +103,8 @@ def test_every_page_of_a_hundred_thousand_jobs_is_bounded_and_none_scans(history
             assert waiting.examined <= EXAMINED_AT_MOST
             assert sum(waiting.calls.values()) <= 10
             assert all(wanted.matches(job) for job in page.jobs)
-    told.append(f"p95 without the emulator: {1000 * statistics.quantiles(ours, n=20)[-1]:.0f} ms")
+    for name, seconds_of in (("in all", whole), ("without the emulator", ours)):
+        told.append(f"p95 {name}: {1000 * statistics.quantiles(seconds_of, n=20)[-1]:.0f} ms")
     sys.stderr.write("\n".join([*told, ""]))
 
 
