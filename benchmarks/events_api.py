@@ -1,7 +1,7 @@
 """The API at 200 requests a second on one core, against a bare FastAPI route in the same run.
 
-The costlier calls come at the rates that their rows name: 200 lists of 50 jobs a second are more than one core
-has. AWS is answered from memory.
+The costlier calls come at the rates that their rows name: 200 lists of 50 jobs a second are more than one
+core has. AWS is answered from memory.
 """
 
 import asyncio
