@@ -14,6 +14,8 @@ from scanfleet import log_context
 from scanfleet.contract import PRODUCT, Component, metric_namespace
 
 METRIC_EXTRA = "emf"
+METRICS_FROM = logging.INFO
+"""The lowest level of lines that carry metrics."""
 JOB_ACTIONS = frozenset({"job_state_changed", "job_finished", "job_retried", "job_failed"})
 """Events of jobs, by the records' `action`; all others are the component's own."""
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", METRIC_EXTRA}
@@ -74,6 +76,7 @@ class Verbosity(logging.Filter):
         self._jobs: Mapping[str, int] = {}
         self._loggers = tuple(logging.getLogger(name) for name in loggers)
         self._inherited = tuple(logger.level for logger in self._loggers)
+        self.set(None, {})
 
     @property
     def base(self) -> str:
@@ -84,7 +87,7 @@ class Verbosity(logging.Filter):
         """Write lines from `own` up (None: as started), and those of these jobs from theirs up."""
         levels = logging.getLevelNamesMapping()
         wanted = {job_id: levels[name] for job_id, name in jobs.items()}
-        lowest = min(self._base, levels[own] if own else self._base, *wanted.values())
+        lowest = min(self._base, METRICS_FROM, levels[own] if own else self._base, *wanted.values())
         self._own = levels[own] if own else self._base
         self._jobs = wanted
         for logger, inherited in zip(self._loggers, self._inherited, strict=True):
@@ -96,9 +99,7 @@ class Verbosity(logging.Filter):
         if self._jobs:
             job_id = getattr(record, "job_id", None) or log_context.bound_fact("job_id")
             level = self._jobs.get(job_id, level) if isinstance(job_id, str) else level
-        if record.levelno >= level:
-            return True
-        return record.levelno >= self._base and hasattr(record, METRIC_EXTRA)
+        return record.levelno >= level or hasattr(record, METRIC_EXTRA)
 
 
 def configure_logging(
@@ -124,6 +125,7 @@ def configure_logging(
         on_console = logging.StreamHandler(console)
         on_console.setFormatter(JsonFormatter(component, stage=stage))
         handlers.append(on_console)
+    logging.getLogger(PRODUCT).setLevel(logging.NOTSET)  # whatever was set before
     verbosity = Verbosity(level)
     for handler in handlers:
         handler.addFilter(verbosity)
