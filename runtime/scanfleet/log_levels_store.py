@@ -5,6 +5,7 @@ can be read. So whoever writes merges what was there, looks at the number it got
 between merges their versions, too, and writes again: in the end the last version has everybody's rules.
 """
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -23,16 +24,24 @@ LIMIT_BYTES = 4096
 """Of a standard parameter. Source: Systems Manager user guide, "Managing parameter tiers"."""
 MAX_WRITES = 20
 MAX_LOOKS = 100
+PAUSE_SECONDS = 0.05
+"""Before another write at most, once more for each that was in vain."""
 
 
 class LogLevelRules:
     """The rules of one stage. The client is made for the first look. clock: epoch seconds."""
 
     def __init__(
-        self, make_client: Callable[[], "SSMClient"], stage: str, *, clock: Callable[[], float] = time.time
+        self,
+        make_client: Callable[[], "SSMClient"],
+        stage: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._make_client = make_client
         self._clock = clock
+        self._pause = pause
         self._stage = stage
         self._name = parameter_name(stage, Parameter.LOG_LEVELS)
 
@@ -46,7 +55,7 @@ class LogLevelRules:
 
     def live(self) -> tuple[Rule, ...]:
         """Return the rules that hold now. Raises NotFound, Unavailable, ValueError."""
-        return tuple(rule for rule in merge(self.read(), now=self._clock()) if rule.level)
+        return _holding(merge(self.read(), now=self._clock()))
 
     def put(self, changes: Sequence[Rule]) -> tuple[Rule, ...]:
         """Add these rules, each instead of an older one about the same; return all that hold then.
@@ -56,14 +65,19 @@ class LogLevelRules:
         """
         known, version = self._present()
         wanted = _after(known, changes)
-        for _ in range(MAX_WRITES):
+        for turn in range(MAX_WRITES):
             merged = merge(known, wanted, now=self._clock())
             written = self._write(merged)
             if written == version + 1:
-                return tuple(rule for rule in merged if rule.level)
+                return _holding(merged)
             # Others wrote versions that ours does not know, but has replaced.
             known = merge(merged, *self._versions(version + 1, written - 1), now=self._clock())
-            version = written
+            self._pause(random.uniform(0.0, PAUSE_SECONDS * turn))  # or all would write in step
+            present, version = self._present()
+            together = merge(known, present, now=self._clock())
+            if version > written and together == merge(present, now=self._clock()):
+                return _holding(together)  # somebody after us has put all of it together
+            known, version = together, max(version, written)
         raise Conflict(f"others keep changing {self._name}; try again")
 
     def _present(self) -> tuple[tuple[Rule, ...], int]:
@@ -103,6 +117,10 @@ class LogLevelRules:
             if all(version in found for version in range(first, last + 1)):
                 return [parse(found[version]) for version in range(first, last + 1)]
         raise Unavailable(f"{self._name}'s history has no version {first} to {last}; look at the rules")
+
+
+def _holding(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    return tuple(rule for rule in rules if rule.level)
 
 
 def _after(known: Sequence[Rule], changes: Sequence[Rule]) -> list[Rule]:

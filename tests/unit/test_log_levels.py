@@ -30,7 +30,7 @@ from scanfleet.log_context import bound
 from scanfleet.log_levels import COMPONENTS, LEVELS, Rule, Scope, dump, levels_for, merge, parse
 from scanfleet.log_levels_keeper import LOOK_EVERY, LevelKeeper
 from scanfleet.log_levels_store import LIMIT_BYTES, LogLevelRules
-from scanfleet.log_setup import JsonFormatter, Verbosity
+from scanfleet.log_setup import JsonFormatter, Verbosity, configure_logging
 from scanfleet.settings import AgentSettings
 from scanfleet.telemetry import metrics
 
@@ -171,6 +171,22 @@ def test_lines_that_carry_metrics_are_written_by_a_silenced_process_too(logger):
     assert logger.lines() == ["counted"]
 
 
+@pytest.mark.parametrize("level", ["WARNING", "CRITICAL"])
+def test_metrics_are_written_by_a_process_that_was_started_with_a_high_level_too(level):
+    stream = io.StringIO()
+    configure_logging(Component.AGENT, level, stage="dev", stream=stream)
+    say()
+    counted = metrics({Metric.BREAKER_OPENED: 1}, {Dimension.POOL: Pool.LINUX_CPU.value})
+    logging.getLogger("scanfleet.x").info("counted", extra=counted)
+    configure_logging(Component.AGENT, "INFO", stage="dev", stream=stream)
+    say()
+
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "counted",
+        "other's news",
+    ]
+
+
 # --- Where rules are kept ----------------------------------------------------------------------------------
 
 
@@ -221,6 +237,32 @@ def test_operators_at_once_lose_nothing(ssm):
         list(pool.map(set_one, names))
 
     assert sorted(found.name for found in kept(ssm).live()) == names
+
+
+def test_two_operators_who_always_write_in_turn_come_to_an_end(ssm):
+    """One of them writes right after each write of the other, and so over what the other has just written."""
+
+    class Turns:
+        exceptions = ssm.exceptions
+        get_parameter, get_paginator = staticmethod(ssm.get_parameter), staticmethod(ssm.get_paginator)
+        writes = 0
+
+        def put_parameter(self, **asked):
+            Turns.writes += 1
+            if Turns.writes <= 40:
+                theirs = merge(kept(ssm).read(), [rule(Scope.MACHINE, "theirs")], now=NOW)
+                ssm.put_parameter(Name=NAME, Value=dump(theirs), Type="String", Overwrite=True)
+            answer = ssm.put_parameter(**asked)
+            if Turns.writes <= 40:
+                both = merge(parse(asked["Value"]), theirs, now=NOW)
+                ssm.put_parameter(Name=NAME, Value=dump(both), Type="String", Overwrite=True)
+            return answer
+
+    levels = LogLevelRules(Turns, "dev", clock=lambda: NOW, pause=lambda _seconds: None)
+    held = levels.put([rule(Scope.MACHINE, "mine")])
+
+    assert sorted(found.name for found in held) == ["mine", "theirs"]
+    assert sorted(found.name for found in kept(ssm).live()) == ["mine", "theirs"]
 
 
 def test_a_rule_replaces_the_one_before_although_its_operators_clock_is_behind(ssm):
