@@ -25,6 +25,8 @@ EVENT_OVERHEAD_BYTES = 26
 MAX_EVENT_BYTES = 256 * 1024 - EVENT_OVERHEAD_BYTES
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_EVENTS = 10_000
+RETRY_SECONDS = 30.0
+"""A service that failed is not asked for this long: each question may take seconds."""
 
 
 class LogStream:
@@ -96,21 +98,36 @@ def _pieces(line: str) -> Iterator[str]:
 
 
 class JobEvents(logging.Handler):
-    """Puts changes of jobs' states into their own log group, and elsewhere when that fails."""
+    """Puts changes of jobs' states into their own log group, and elsewhere while that fails.
 
-    def __init__(self, stream: LogStream, *, otherwise: logging.Handler) -> None:
+    clock: seconds. A service that failed is left alone for a while: each try would hold a request up.
+    """
+
+    def __init__(
+        self,
+        stream: LogStream,
+        *,
+        otherwise: logging.Handler,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
         self._stream = stream
         self._otherwise = otherwise
+        self._clock = clock
+        self._not_before = float("-inf")
         self.addFilter(is_of_jobs)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, at once: the process may be frozen after the answer that it belongs to."""
+        if self._clock() < self._not_before:
+            self._otherwise.emit(record)
+            return
         try:
             self._stream.put([self.format(record)])
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job is not to suffer from it
+            self._not_before = self._clock() + RETRY_SECONDS
             self._otherwise.emit(record)
-            log.warning("a job's event is here: %s", error, extra={"action": "job_event_not_apart"})
+            log.warning("jobs' events are here: %r", error, extra={"action": "job_event_not_apart"})
 
 
 def send_job_events(stream: LogStream, *, stage: str, verbosity: Verbosity) -> None:

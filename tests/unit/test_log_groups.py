@@ -17,7 +17,7 @@ from moto import mock_aws
 from scanfleet.agent import log_shipping
 from scanfleet.agent.log_shipping import LogShipper
 from scanfleet.agent.output import ProgramLog
-from scanfleet.agent.program_stream import RETRY_SECONDS, ProgramStream, shown
+from scanfleet.agent.program_stream import ProgramStream, shown
 from scanfleet.contract import Component, log_group_name, program_log_stream
 from scanfleet.errors import Unavailable
 from scanfleet.log_groups import (
@@ -25,6 +25,8 @@ from scanfleet.log_groups import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
+    RETRY_SECONDS,
+    JobEvents,
     LogStream,
     batches,
     send_job_events,
@@ -228,3 +230,22 @@ def test_an_event_that_cannot_be_put_apart_is_among_the_other_lines():
 
     lines = [json.loads(text) for text in console.getvalue().splitlines()]
     assert [line["action"] for line in lines] == ["job_state_changed", "job_event_not_apart"]
+
+
+@pytest.mark.parametrize("failure", [Unavailable("away"), RuntimeError("?")])
+def test_a_log_group_that_failed_is_left_alone_for_a_while_and_holds_no_request_up(failure):
+    now = [0.0]
+    console = io.StringIO()
+    otherwise = logging.StreamHandler(console)
+    stream = Stream(failure)
+    handler = JobEvents(stream, otherwise=otherwise, clock=lambda: now[0])
+    for number in range(3):
+        handler.handle(
+            logging.makeLogRecord({"msg": f"event {number}", "action": "job_finished", "levelno": 20})
+        )
+    assert stream.calls == 1
+    assert console.getvalue().split("\n") == ["event 0", "event 1", "event 2", ""]
+
+    now[0] += RETRY_SECONDS
+    handler.handle(logging.makeLogRecord({"msg": "event 3", "action": "job_finished", "levelno": 20}))
+    assert stream.lines == ["event 3"]

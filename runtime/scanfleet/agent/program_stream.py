@@ -10,14 +10,11 @@ import time
 from collections.abc import Callable
 
 from scanfleet.agent.output import ProgramLog
-from scanfleet.errors import ScanfleetError
-from scanfleet.log_groups import LogStream
+from scanfleet.log_groups import RETRY_SECONDS, LogStream
 
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1024 * 1024
-RETRY_SECONDS = 30.0
-"""A service that failed is not asked for this long: each question may take seconds."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
@@ -40,10 +37,10 @@ class ProgramStream:
         try:
             while self._ship_block():
                 continue
-        except (ScanfleetError, OSError) as error:
-            self._wait("program output is not in CloudWatch Logs: %s", error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not touch the job
-            self._wait("program output is not in CloudWatch Logs: %r", error)
+            self._not_before = self._clock() + RETRY_SECONDS
+            facts = {"action": "log_not_shown"}
+            log.warning("program output is not in CloudWatch Logs: %r", error, extra=facts)
 
     def _ship_block(self) -> bool:
         self._source.flush()
@@ -56,10 +53,6 @@ class ProgramStream:
         self._stream.put(map(shown, whole.split(b"\n")[:-1]))
         self._offset += len(whole)
         return len(block) == BLOCK_BYTES
-
-    def _wait(self, message: str, error: Exception) -> None:
-        self._not_before = self._clock() + RETRY_SECONDS
-        log.warning(message, error, extra={"action": "log_not_shown"})
 
 
 def shown(line: bytes) -> str:
