@@ -98,6 +98,16 @@ def test_a_job_that_has_ended_needs_no_time(api):
     assert get(api, job_id)["eta"] is None
 
 
+def test_a_job_of_which_nothing_can_be_told_is_shown_without(api, monkeypatch):
+    def fail(*_facts, **_more):
+        raise ZeroDivisionError
+
+    remember(api)
+    monkeypatch.setattr("scanfleet.api.estimates.Forecast", fail)
+
+    assert get(api, api.submit("scans"))["eta"] is None
+
+
 def test_a_list_shows_it_too_and_reads_the_history_once(api):
     remember(api)
     for name in "abcde":

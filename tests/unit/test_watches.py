@@ -229,6 +229,18 @@ def test_what_was_expected_of_a_run_is_remembered_and_told(set_up, run_of, histo
     assert told.job_id
 
 
+def test_a_run_of_which_nothing_can_be_told_goes_on(set_up, run_of, history, monkeypatch):
+    def fail(*_facts, **_more):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("scanfleet.agent.watches.Forecast", fail)
+
+    set_up()(run_of()).completed({}, since_end=0.0)
+
+    (past,) = history.near("scripted", input_bytes=GB)
+    assert past.expected is None
+
+
 def test_marks_count_from_the_programs_start(set_up, run_of, history):
     watches, run = set_up(), run_of()
     watch = watches(run)

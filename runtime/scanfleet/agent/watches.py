@@ -1,5 +1,6 @@
 """Makes the watch of each run: budgets from settings, job and past runs; has what ended well remembered."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from scanfleet.past_runs import Expected, PastRun, Place, settings_fingerprint
 from scanfleet.prediction import Forecast
 from scanfleet.settings import AgentSettings
 from scanfleet.telemetry import record_ratio
+
+log = logging.getLogger(__name__)
 
 
 class Watches:
@@ -63,12 +66,19 @@ class Watches:
         return learned(budgets, self._history.like(run.job.processor, input_bytes=run.input_bytes))
 
     def _expected(self, run: Run) -> "_Expected":
-        """Return how long the program is expected to take; what was read for the budgets is used again."""
-        runs = self._history.near(run.job.processor, input_bytes=run.input_bytes)
-        settings = settings_fingerprint(run.job.settings)
-        forecast = Forecast(runs, input_bytes=run.input_bytes, settings=settings)
-        found = forecast.program()
-        return _Expected(Expected(found.low, found.likely, found.high) if found else None, forecast.usual())
+        """Return how long the program is expected to take; what was read for the budgets is used again.
+
+        Never raises: no job fails because nobody could tell how long it takes.
+        """
+        try:
+            runs = self._history.near(run.job.processor, input_bytes=run.input_bytes)
+            settings = settings_fingerprint(run.job.settings)
+            forecast = Forecast(runs, input_bytes=run.input_bytes, settings=settings)
+            found, usual = forecast.program(), forecast.usual()
+        except Exception:
+            log.exception("nothing is expected of a run", extra={"action": "run_not_predicted"})
+            return _Expected(None, None)
+        return _Expected(Expected(found.low, found.likely, found.high) if found else None, usual)
 
     def _remember(
         self,

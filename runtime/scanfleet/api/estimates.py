@@ -5,6 +5,7 @@ counts for some seconds, the time since then taken off, unless the job has moved
 same job over and over.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from scanfleet.history import RunHistory
 from scanfleet.jobs import Job, JobState
 from scanfleet.past_runs import PastRun, settings_fingerprint
 from scanfleet.prediction import Forecast, position_of
+
+log = logging.getLogger(__name__)
 
 COUNTS_SECONDS = 10.0
 """What was worked out for a running job counts so long, while it stays in its stage."""
@@ -68,8 +71,7 @@ class Estimates:
         is_queued = job.state is JobState.QUEUED
         is_old = answer is None or answer.runs is not runs
         if answer is None or is_old or (not is_queued and not 0 <= now - answer.at < COUNTS_SECONDS):
-            forecast = Forecast(runs, input_bytes=job.input_bytes, settings=settings)
-            answer = _Answer(runs, now, forecast.remaining(position_of(job, now)))
+            answer = _Answer(runs, now, _remaining(job, runs, settings, now))
             with self._lock:
                 if len(self._answers) >= KEPT:
                     self._answers.clear()
@@ -82,6 +84,16 @@ class Estimates:
             return job.processor, settings, job.input_bytes
         step = int(job.progress_percent // PERCENT_STEP)
         return job.job_id, job.attempt, job.state, job.stage, job.input_bytes, step
+
+
+def _remaining(job: Job, runs: tuple[PastRun, ...], settings: str, now: float) -> Range | None:
+    """Return how long the job still needs. Never raises: whoever asks for a job gets it without, then."""
+    try:
+        return Forecast(runs, input_bytes=job.input_bytes, settings=settings).remaining(position_of(job, now))
+    except Exception:
+        facts = {"action": "job_not_predicted", "job_id": job.job_id}
+        log.exception("nothing can be said of a job's time", extra=facts)
+        return None
 
 
 def _eta(found: Range, since: float) -> Eta:

@@ -150,15 +150,15 @@ class Hub:
                     reading = Reading(reading.jobs, has_gap=had_gap)
                 else:
                     reading = await loop.run_in_executor(thread, feed.read)
+                self._is_open.set()
+                await self._publish(reading, thread)
             except Exception as error:  # noqa: BLE001 - listening goes on, whatever it was
                 if not had_gap:
-                    log.warning("changes cannot be read: %s", error, extra={"action": "events_interrupted"})
+                    log.warning("changes cannot be read: %r", error, extra={"action": "events_interrupted"})
                 feed, had_gap = None, True
                 pause = min(pause * 2, MAX_PAUSE_SECONDS)
             else:
                 had_gap, pause = False, self._look_seconds
-                self._is_open.set()
-                await self._publish(reading, thread)
             await asyncio.sleep(pause)
 
     async def _publish(self, reading: Reading, thread: ThreadPoolExecutor) -> None:
