@@ -27,9 +27,10 @@ def refuse_too_much(config: "DeploymentConfig") -> None:
         field_name = max(sizes, key=lambda name: sizes[name])
         _refuse(
             field_name,
-            f"{sizes[field_name]:,} bytes; with tenants, operators and prefixes for all {needed:,}",
+            f"{sizes[field_name]:,} bytes; with tenants, operators, prefixes and prices {needed:,}",
             f"at most {MOST_NAMES_FOR_THE_API:,} bytes: they reach the API's function as environment"
-            " variables; name roles instead of users, or give tenants a stage of their own",
+            " variables; name roles instead of users, give tenants a stage of their own, and prices only to"
+            " types that are used",
         )
     prefixes = config.prefixes
     needed = sum(STATEMENTS_OF_A_PREFIX + 2 * len(prefix) for prefix in prefixes)
@@ -49,6 +50,7 @@ def _sizes_of_names(config: "DeploymentConfig") -> dict[str, int]:
         "allowed_prefixes": config.allowed_prefixes,
         "api.operators": config.api.operators,
         "api.jwt_audience": config.api.jwt_audience,
+        "hourly_prices_usd": [f"{name}: {price}" for name, price in config.hourly_prices_usd.items()],
         "tenants": [text for name, t in tenants for text in (name, *t.callers, *t.allowed_prefixes)],
     }
     sizes = {name: sum(len(text.encode()) + 3 for text in found) for name, found in texts.items()}

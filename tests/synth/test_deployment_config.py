@@ -202,6 +202,9 @@ WRONG = [
     ("api.jwt_keys_url", "http://issuer.example/keys", "the https address of a JSON Web Key Set"),
     ("api.operators.0", "a b", "an IAM ARN or a JWT subject"),
     ("api.web_acl", 1, "true or false"),
+    ("api.live_events", "yes", "true or false"),
+    ("api.console_origins.0", "*", "an origin such as https://host"),
+    ("api.console_origins.0", "https://console.example/page", "an origin such as https://host"),
     ("api.requests_per_second", 0, "from 1 to 10000"),
     ("api.reserved_concurrency", 1001, "from 0 to 1000"),
     ("pools", {}, "an object of at least 1"),
@@ -562,6 +565,11 @@ CONFLICTS = [
         },
         "tenants: got '",
         "give tenants a stage of their own",
+    ),
+    (
+        {"hourly_prices_usd": {f"g4dn.{n}xlarge": 1.2345 for n in range(130)}},
+        "hourly_prices_usd: got '3,",
+        "at most 2,800 bytes",
     ),
     (
         {"tags": {"Product": "scans", "product": "scanfleet"}},

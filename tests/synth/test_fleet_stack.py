@@ -406,15 +406,21 @@ def test_machines_read_and_write_the_configured_prefixes_and_nothing_beside_them
 def test_a_role_with_as_many_prefixes_as_the_configuration_takes_fits_into_iams_quota(stack, folders):
     names = [f"s3://clinic-{n}/{'x' * 11}/" for n in range(14)]
     names = names if folders == 14 else [f"s3://clinic/{'x' * (250 // folders)}{n}/" for n in range(folders)]
-    settings = {"allowed_prefixes": names, "customer_managed_key": True}
+    settings = {
+        "allowed_prefixes": names,
+        "customer_managed_key": True,
+        "medit": {"release_bucket": "r" * 63},
+    }
 
     for template in (stack("a" * 16, name, **settings) for name in ("fleet", "api")):
         sizes = Counter()
         for policy in template.all("AWS::IAM::Policy"):
             for role in policy.properties["Roles"]:
                 sizes[json.dumps(role)] += policy_size(policy.properties["PolicyDocument"])
-        assert not template.all("AWS::IAM::ManagedPolicy")
         assert max(sizes.values()) <= 10_240
+        # What the CDK takes for too much: it counts references as longer than they are.
+        overflow = [policy.properties["PolicyDocument"] for policy in template.all("AWS::IAM::ManagedPolicy")]
+        assert all(policy_size(document) <= 6_144 for document in overflow)
 
 
 def policy_size(document: Any) -> int:
