@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanfleet.jobs import AttemptRecord, FailureClass, Job, JobState, Machine, Work
+from scanfleet.attempts import AttemptRecord, Machine, Work
+from scanfleet.jobs import FailureClass, Job, JobState
 
 ATTEMPTS_KEPT = 16
 """More than a job has before its owner retries it; DynamoDB's items have 400 KB at most."""

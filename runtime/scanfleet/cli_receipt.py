@@ -10,7 +10,7 @@ from scanfleet.cli_output import Output, printable
 from scanfleet.cli_session import connected
 
 if TYPE_CHECKING:
-    from scanfleet.jobs import Usage
+    from scanfleet.attempts import Usage
     from scanfleet.receipt import MachineFacts, Receipt
 
 GIB, MIB = 2**30, 2**20

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scanfleet.attempts import Usage
 from scanfleet.errors import ScanfleetError
-from scanfleet.jobs import Failure, JobState, PublishedFile, Usage
+from scanfleet.jobs import Failure, JobState, PublishedFile
 from scanfleet.receipt import AttemptFacts
 
 

@@ -14,21 +14,12 @@ from ulid import ULID
 
 from scanfleet import contract
 from scanfleet.attempt_records import Closing, Opening, closed, dumped, lost, moved_on, open_record, opened
+from scanfleet.attempts import Usage, Work
 from scanfleet.contract import TableKey
 from scanfleet.dynamo import TransactionRefused
 from scanfleet.errors import CancelRequested, Conflict, LeaseLost, NotFound, TargetLost
 from scanfleet.job_table import JobTable, dump, placeholders, values_of
-from scanfleet.jobs import (
-    LEASED_STATES,
-    Failure,
-    FailureClass,
-    Job,
-    JobState,
-    ResultSummary,
-    Usage,
-    Work,
-    retry_delay,
-)
+from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState, ResultSummary, retry_delay
 from scanfleet.store_items import attribute
 from scanfleet.telemetry import Transition, record_transition
 

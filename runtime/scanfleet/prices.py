@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scanfleet.jobs import Machine
+from scanfleet.attempts import Machine
 from scanfleet.price_table import AS_OF, LINUX_US_EAST_1, REGION_FACTORS, WINDOWS_LICENCE_USD_PER_VCPU_HOUR
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scanfleet.jobs import AttemptRecord, Failure, Job, JobState, Machine, Usage, utc
+from scanfleet.attempts import AttemptRecord, Machine, Usage
+from scanfleet.jobs import Failure, Job, JobState, utc
 from scanfleet.prices import Price, price_of
 
 HOUR_SECONDS = 3600.0

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scanfleet.attempts import AttemptRecord, Usage
 from scanfleet.contract import (
     ALL_ROUTES,
     METRIC_FACTS,
@@ -19,7 +20,7 @@ from scanfleet.contract import (
 )
 from scanfleet.dead_letters import Burial
 from scanfleet.errors import shorten
-from scanfleet.jobs import LEASED_STATES, AttemptRecord, Failure, FailureClass, Job, JobState, Usage
+from scanfleet.jobs import LEASED_STATES, Failure, FailureClass, Job, JobState
 from scanfleet.log_setup import METRIC_EXTRA
 from scanfleet.metrics import PROCESS
 

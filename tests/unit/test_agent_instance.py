@@ -21,9 +21,9 @@ from scanfleet.agent.instance import (
 )
 from scanfleet.agent.main import find_place, machine_of
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
+from scanfleet.attempts import Machine
 from scanfleet.clients import build_autoscaling_client
 from scanfleet.errors import Unavailable
-from scanfleet.jobs import Machine
 from scanfleet.settings import AgentSettings
 from tests.support.fake_nvml import Device, FakeNvml
 from tests.support.instance_metadata import fake_metadata

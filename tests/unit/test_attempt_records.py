@@ -10,8 +10,9 @@ from scanfleet.agent.budgets import Budgets
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import Watchdog
 from scanfleet.attempt_records import ATTEMPTS_KEPT, Opening
+from scanfleet.attempts import Machine, Usage, Work
 from scanfleet.errors import LeaseLost
-from scanfleet.jobs import FailureClass, JobState, Machine, Usage, Work
+from scanfleet.jobs import FailureClass, JobState
 from scanfleet.leases import Lease
 from scanfleet.store_items import item_from_job
 from tests.support.moto_fleet import moto_fleet, moto_server

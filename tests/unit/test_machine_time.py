@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanfleet.agent.machine_time import MachineTime, boot_seconds
-from scanfleet.jobs import Machine
+from scanfleet.attempts import Machine
 
 
 class Clock:

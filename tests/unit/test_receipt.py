@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from scanfleet.agent.machine_time import MachineTime, Share
 from scanfleet.attempt_records import Opening
+from scanfleet.attempts import Machine, Usage, Work
 from scanfleet.cli import app
 from scanfleet.client import Scanfleet
 from scanfleet.contract import Pool
-from scanfleet.jobs import FailureClass, Job, JobState, Machine, ResultSummary, Usage, Work, new_job_id
+from scanfleet.jobs import FailureClass, Job, JobState, ResultSummary, new_job_id
 from scanfleet.leases import Lease, Leases
 from scanfleet.prices import Price, price_of
 from scanfleet.receipt import Receipt, receipt_of

@@ -11,8 +11,9 @@ import pytest
 from fastapi import FastAPI
 
 from scanfleet.api.guard import Guard
+from scanfleet.attempts import AttemptRecord, Usage
 from scanfleet.contract import ALL_ROUTES, METRIC_FACTS, Component, Dimension, Metric, Pool
-from scanfleet.jobs import AttemptRecord, Failure, FailureClass, Job, JobState, Usage
+from scanfleet.jobs import Failure, FailureClass, Job, JobState
 from scanfleet.log_setup import JsonFormatter
 from scanfleet.processors.reference import ReferenceProcessor
 from scanfleet.reference_processor.progress import SHARES

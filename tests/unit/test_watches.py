@@ -13,10 +13,11 @@ from scanfleet.agent.budgets import ENOUGH_RUNS, StageBudget
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.watches import Watches
 from scanfleet.agent.workspace import Scratch
+from scanfleet.attempts import Machine
 from scanfleet.contract import Pool
 from scanfleet.errors import ConfigurationError
 from scanfleet.history import RunHistory
-from scanfleet.jobs import Failure, FailureClass, Job, Machine, new_job_id
+from scanfleet.jobs import Failure, FailureClass, Job, new_job_id
 from scanfleet.objects import ObjectStore
 from scanfleet.past_runs import PastRun, Place, settings_fingerprint
 from scanfleet.processors.base import Progress

@@ -26,9 +26,10 @@ from scanfleet.agent.usage_meter import UsageMeter
 from scanfleet.agent.vitals import Phase, SeenWatch, Vitals
 from scanfleet.agent.watch import Watch
 from scanfleet.agent.workspace import Scratch, Workspace
+from scanfleet.attempts import Machine
 from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError, TargetLost
-from scanfleet.jobs import FailureClass, Job, JobState, Machine, Manifest
+from scanfleet.jobs import FailureClass, Job, JobState, Manifest
 from scanfleet.leases import Lease, Leases
 from scanfleet.log_groups import LogStream
 from scanfleet.objects import ObjectStore

@@ -18,6 +18,7 @@ from scanfleet.agent.transfer import Transfer
 from scanfleet.agent.vitals import Allowances
 from scanfleet.agent.watches import Watches
 from scanfleet.agent.workspace import Scratch
+from scanfleet.attempts import Machine
 from scanfleet.calibration.machine import kind_of_machine, memory_bytes
 from scanfleet.calibration.records import CalibrationStore
 from scanfleet.calibration.slots import SlotChoice, choose_slots
@@ -25,7 +26,7 @@ from scanfleet.clients import Clients, HeartbeatClients
 from scanfleet.dynamo import TableClock
 from scanfleet.errors import Unavailable
 from scanfleet.history import RunHistory
-from scanfleet.jobs import Job, Machine
+from scanfleet.jobs import Job
 from scanfleet.leases import Leases
 from scanfleet.log_groups import LogStream
 from scanfleet.objects import ObjectStore

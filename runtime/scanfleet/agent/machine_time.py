@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from scanfleet import contract
-from scanfleet.jobs import Machine
+from scanfleet.attempts import Machine
 
 
 class Share:

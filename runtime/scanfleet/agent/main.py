@@ -32,6 +32,7 @@ from scanfleet.agent.status import StatusServer
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch, ScratchUnusable
 from scanfleet.agent_reports import AgentDirectory
+from scanfleet.attempts import Machine
 from scanfleet.clients import (
     Clients,
     build_autoscaling_client,
@@ -43,7 +44,6 @@ from scanfleet.clients import (
 )
 from scanfleet.contract import Component
 from scanfleet.errors import ConfigurationError, Unavailable
-from scanfleet.jobs import Machine
 from scanfleet.log_levels_keeper import LevelKeeper
 from scanfleet.log_levels_store import LogLevelRules
 from scanfleet.log_setup import Verbosity, configure_logging

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scanfleet.agent.usage_meter import UsageMeter
-from scanfleet.jobs import Usage
+from scanfleet.attempts import Usage
 from scanfleet.metrics import Gauge
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from scanfleet.agent.burial import put_away
 from scanfleet.agent.message import HeldMessage
+from scanfleet.attempts import Work
 from scanfleet.errors import JobFailure
-from scanfleet.jobs import FailureClass, Job, ResultSummary, Work, retry_delay
+from scanfleet.jobs import FailureClass, Job, ResultSummary, retry_delay
 from scanfleet.leases import Lease, Leases
 from scanfleet.queue import JobQueues
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from scanfleet.agent.machine_time import Share
 from scanfleet.agent.output import ProgressBoard
 from scanfleet.agent.usage_meter import UsageMeter
-from scanfleet.jobs import Work
+from scanfleet.attempts import Work
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,7 @@
 
 import threading
 
-from scanfleet.jobs import Usage
+from scanfleet.attempts import Usage
 
 PEAK_SECONDS = 0.5
 """Rates are peaks over at least this long: CPU time is counted in ticks of 10 ms and more."""

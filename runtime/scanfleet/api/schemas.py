@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scanfleet.api.estimates import Eta
+from scanfleet.attempts import Usage
 from scanfleet.contract import Pool, Priority
-from scanfleet.jobs import Failure, Job, JobState, PublishedFile, Usage, utc
+from scanfleet.jobs import Failure, Job, JobState, PublishedFile, utc
 from scanfleet.receipt import AttemptFacts
 
 EXAMPLE_JOB_ID = "01JD5Z9W4T8Q2V6K3M7N1P5R9S"
