@@ -9,11 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker
 from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.runner import Runner
+from scanfleet.agent.tools import Tools
 from scanfleet.agent.transfer import Transfer
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch

@@ -19,8 +19,9 @@ from scanfleet.agent.instance import (
     InstanceMetadata,
     SpotNotice,
 )
-from scanfleet.agent.main import find_place, machine_of
+from scanfleet.agent.main import find_place
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
+from scanfleet.agent.place import machine_of
 from scanfleet.attempts import Machine
 from scanfleet.clients import build_autoscaling_client
 from scanfleet.errors import Unavailable

@@ -19,10 +19,11 @@ import boto3
 import pytest
 
 from scanfleet import contract
-from scanfleet.agent.attempt import Attempt, Tools
+from scanfleet.agent.attempt import Attempt
 from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.stopping import StopRequest
+from scanfleet.agent.tools import Tools
 from scanfleet.agent.transfer import Transfer
 from scanfleet.clients import build_clients
 from scanfleet.contract import MANIFEST_NAME, Pool, Priority

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 
-from scanfleet.agent.attempt import Run
 from scanfleet.agent.budgets import ENOUGH_RUNS, StageBudget
 from scanfleet.agent.output import ProgramLog, ProgressBoard
+from scanfleet.agent.tools import Run
 from scanfleet.agent.watches import Watches
 from scanfleet.agent.workspace import Scratch
 from scanfleet.attempts import Machine

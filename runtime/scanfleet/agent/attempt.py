@@ -2,86 +2,38 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 
 from scanfleet import log_context
-from scanfleet.agent.lease import Heartbeat, Pulse
+from scanfleet.agent.lease import Heartbeat
 from scanfleet.agent.log_shipping import LogShipper
 from scanfleet.agent.machine_time import Share
 from scanfleet.agent.message import HeldMessage
 from scanfleet.agent.output import ProgramLog, ProgressBoard
 from scanfleet.agent.program_stream import ProgramStream
-from scanfleet.agent.publication import Publication, summary
-from scanfleet.agent.runner import ProgramStopped, Runner
+from scanfleet.agent.publication import summary
+from scanfleet.agent.runner import ProgramStopped
 from scanfleet.agent.running import PROGRAMS
 from scanfleet.agent.settling import OnEnd, Settlement
 from scanfleet.agent.stopping import StopReason, StopRequest
 from scanfleet.agent.tally import Tally
 from scanfleet.agent.target_folder import TargetFolder
-from scanfleet.agent.transfer import Transfer, TransferStopped
-from scanfleet.agent.usage_meter import UsageMeter
+from scanfleet.agent.tools import Run, Tools
+from scanfleet.agent.transfer import TransferStopped
 from scanfleet.agent.vitals import Phase, SeenWatch, Vitals
-from scanfleet.agent.watch import Watch
-from scanfleet.agent.workspace import Scratch, Workspace
-from scanfleet.attempts import Machine
+from scanfleet.agent.workspace import Workspace
 from scanfleet.contract import Metric
 from scanfleet.errors import CancelRequested, JobFailure, LeaseLost, ScanfleetError, TargetLost
 from scanfleet.jobs import FailureClass, Job, JobState, Manifest
-from scanfleet.leases import Lease, Leases
-from scanfleet.log_groups import LogStream
-from scanfleet.objects import ObjectStore
+from scanfleet.leases import Lease
 from scanfleet.processors.base import Processor
-from scanfleet.queue import JobQueues, Message
-from scanfleet.s3_uri import AllowedPrefixes, S3Uri
+from scanfleet.queue import Message
+from scanfleet.s3_uri import S3Uri
 from scanfleet.telemetry import record_bytes, record_stages
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What every attempt of one agent works with."""
-
-    leases: Leases
-    queues: JobQueues
-    objects: ObjectStore
-    transfer: Transfer
-    publication: Publication
-    scratch: Scratch
-    runner: Runner
-    processors: Mapping[str, Processor]
-    allowed_prefixes: AllowedPrefixes
-    artifacts_bucket: str
-    pulse: Pulse
-    new_watch: "NewWatch"
-    machine: Machine = field(default_factory=Machine)
-    """Where this agent runs."""
-    new_log_stream: Callable[[Job], LogStream] | None = None
-    """Where to show what programs print, besides the artifacts bucket."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of one program, as its watch gets to know it."""
-
-    job: Job
-    processor: Processor
-    workspace: Workspace
-    program_log: ProgramLog
-    board: ProgressBoard
-    input_bytes: int
-    machine: Machine = field(default_factory=Machine)
-    usage: UsageMeter = field(default_factory=UsageMeter)
-    """Takes what the watch sees."""
-    beside: int | None = None
-    """How many other attempts ran on the machine when it began; None: not known."""
-
-
-NewWatch = Callable[[Run], Watch]
-"""Makes the watch of one run, right before the program starts."""
 
 
 class Attempt:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from scanfleet import contract
 from scanfleet.agent import checks
-from scanfleet.agent.attempt import Tools
 from scanfleet.agent.lease import HeartbeatRules, Pulse
 from scanfleet.agent.publication import Publication
 from scanfleet.agent.release_keeper import KeeperRules, ReleaseKeeper
 from scanfleet.agent.runner import Runner
 from scanfleet.agent.self_check import SelfCheck, Suspendable
+from scanfleet.agent.tools import Tools
 from scanfleet.agent.transfer import Transfer
 from scanfleet.agent.vitals import Allowances
 from scanfleet.agent.watches import Watches

@@ -17,13 +17,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from scanfleet import log_context
-from scanfleet.agent.attempt import Attempt, Tools
+from scanfleet.agent.attempt import Attempt
 from scanfleet.agent.burial import bury, put_away
 from scanfleet.agent.machine_time import MachineTime, Share
 from scanfleet.agent.placement import Neighbours, Place, StepBack, place
 from scanfleet.agent.settling import OnEnd
 from scanfleet.agent.slots import Slots
 from scanfleet.agent.stopping import StopRequest
+from scanfleet.agent.tools import Tools
 from scanfleet.attempt_records import Opening
 from scanfleet.contract import Pool
 from scanfleet.dead_letters import Cause

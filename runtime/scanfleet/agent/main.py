@@ -1,18 +1,15 @@
 """Starts an agent from the environment: builds the clients, checks the machine, serves until told to stop."""
 
 import logging
-import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 
 from scanfleet import log_context
-from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker, BreakerRules
 from scanfleet.agent.build import (
     build_pulse,
@@ -22,17 +19,17 @@ from scanfleet.agent.build import (
     find_slots,
 )
 from scanfleet.agent.fleet_member import FleetMember
-from scanfleet.agent.gpu import driver_version
-from scanfleet.agent.instance import Instance, InstanceMetadata
+from scanfleet.agent.instance import InstanceMetadata
 from scanfleet.agent.log_files import log_files
 from scanfleet.agent.membership import Membership, MembershipRules, give_up
+from scanfleet.agent.place import Place, agent_id, machine_of
 from scanfleet.agent.release_keeper import ReleaseKeeper
 from scanfleet.agent.stale_workspaces import removing_stale_workspaces
 from scanfleet.agent.status import StatusServer
+from scanfleet.agent.tools import Tools
 from scanfleet.agent.worker import Worker
 from scanfleet.agent.workspace import Scratch, ScratchUnusable
 from scanfleet.agent_reports import AgentDirectory
-from scanfleet.attempts import Machine
 from scanfleet.clients import (
     Clients,
     build_autoscaling_client,
@@ -60,22 +57,6 @@ OnStop = Callable[[Callable[[], None]], None]
 """Takes what begins a stop, and calls it when somebody asks for one."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where an agent of a fleet runs. launched_at: epoch seconds, if it could be learned."""
-
-    instance: Instance
-    metadata: InstanceMetadata
-    member: FleetMember
-    launched_at: float | None = None
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """Return what reports say of the instance."""
-        at = self.instance
-        return {"instance_id": at.instance_id, "instance_type": at.instance_type, "ami_id": at.ami_id}
-
-
 def find_place(settings: AgentSettings) -> Place | None:
     """Return the place in the fleet, or None without one. Raises Unavailable when the instance is silent."""
     if not settings.fleet:
@@ -88,17 +69,6 @@ def find_place(settings: AgentSettings) -> Place | None:
     with suppress(Unavailable):  # for receipts, which can do without
         launched_at = metadata.launched_at()
     return Place(instance=instance, metadata=metadata, member=member, launched_at=launched_at)
-
-
-def machine_of(settings: AgentSettings, place: Place | None) -> Machine:
-    """Return what attempts' records say of this machine."""
-    system = "windows" if sys.platform == "win32" else sys.platform
-    known = Machine(system=system, driver=driver_version(), slots=settings.slots)
-    if place is None:
-        return known
-    at = place.instance
-    of_fleet = {**place.facts, "region": at.region, "booted_at": place.launched_at}
-    return known.model_copy(update=of_fleet)
 
 
 @contextmanager
@@ -269,13 +239,6 @@ def level_keeper(settings: AgentSettings, verbosity: Verbosity, machines: set[st
         yield
     finally:
         keeper.stop()
-
-
-def agent_id(settings: AgentSettings, place: Place | None) -> str:
-    """Return the agent's name: in a fleet the instance's, so that reports and instances meet."""
-    if settings.agent_id:
-        return settings.agent_id
-    return place.instance.instance_id if place else f"{socket.gethostname()}-{os.getpid()}"
 
 
 def run_agent(*, on_stop: OnStop, on_serving: Callable[[], None] | None = None) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
-from scanfleet.agent.attempt import Run
 from scanfleet.agent.budgets import Budgets, StageBudget, learned
 from scanfleet.agent.evidence import EvidenceSaver
 from scanfleet.agent.gpu import Gpus, RunGpus, open_gpus
+from scanfleet.agent.tools import Run
 from scanfleet.agent.usage import FolderGrowth
 from scanfleet.agent.watchdog import Watchdog
 from scanfleet.conformal import SHORTEST

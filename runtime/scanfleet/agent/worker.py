@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from scanfleet import log_context
-from scanfleet.agent.attempt import Tools
 from scanfleet.agent.breaker import Breaker
 from scanfleet.agent.delivery import Deliveries
 from scanfleet.agent.inquiry import Inquiry
@@ -18,6 +17,7 @@ from scanfleet.agent.readiness import Readiness
 from scanfleet.agent.reporting import Reporter
 from scanfleet.agent.slots import Slots
 from scanfleet.agent.stopping import StopReason, StopRequest
+from scanfleet.agent.tools import Tools
 from scanfleet.agent_reports import AgentDirectory, AgentReport
 from scanfleet.contract import Pool, Priority
 from scanfleet.errors import ScanfleetError, Unavailable, shorten
