@@ -36,6 +36,8 @@ STATUS_FILTERS = (
     "cancelled",
 )
 """For completion: jobs.JobState, spelled out so that a key press does not import it (a test compares)."""
+REASONS_SHOWN = 5
+"""Of waiting jobs in a list, the oldest ones."""
 
 
 def submit(
@@ -129,7 +131,14 @@ def jobs(
     """List jobs, newest first."""
     tags = parse_tags(tag or [])
     with connected(ctx, url, as_json=as_json) as (fleet, out):
-        out.jobs(fleet.jobs(status=status, owner=owner, tags=tags, limit=limit))
+        found = list(fleet.jobs(status=status, owner=owner, tags=tags, limit=limit))
+        out.jobs(found if out.as_json else _with_reasons(fleet, found))
+
+
+def _with_reasons(fleet: "Scanfleet", found: "list[JobInfo]") -> "list[JobInfo]":
+    """Return the jobs, the oldest waiting ones with why they wait: each costs a call, as lists do not say."""
+    waiting = [job.job_id for job in found if job.status == "queued"][-REASONS_SHOWN:]
+    return [fleet.get(job.job_id) if job.job_id in waiting else job for job in found]
 
 
 def watch(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 240
 """Columns where output is no terminal: lines are for other programs then, so they do not wrap early."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _STATE_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
@@ -193,7 +194,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
 
 
 def _job_row(job: "JobInfo") -> tuple[Text, ...]:
-    note = "" if job.status == "completed" else _failure(job) or job.why_waiting or time_left(job)
+    note = _took(job) if job.status == "completed" else _failure(job) or job.why_waiting or time_left(job)
     note = f"quarantined; {note}" if job.quarantined else note
     texts = (job.stage or "", job.processor, job.owner, _moment(job.timestamps.created), note)
     head = (Text(job.job_id), _status(job), Text(f"{job.progress_percent:.0f}"))
@@ -204,18 +205,31 @@ def time_left(job: "JobInfo") -> str:
     """Return how long the job still needs, as a person would say it: "4-7 min left"; empty: unknown."""
     if job.eta is None or job.is_finished:
         return ""
-    low, high = job.eta.low_seconds, job.eta.high_seconds
     after = "once it runs" if job.status == "queued" else "left"
-    seconds, unit = next((found for found in _UNITS if high >= 2 * found[0]), (1.0, "s"))
-    first, last = _number(low / seconds), _number(max(1.0, high / seconds))
-    return f"{last} {unit} {after}" if first == last else f"{first}-{last} {unit} {after}"
+    (low, low_unit), (high, unit) = _spoken(job.eta.low_seconds), _spoken(max(1.0, job.eta.high_seconds))
+    if low_unit != unit:
+        return f"{low} {low_unit} to {high} {unit} {after}"
+    return f"{high} {unit} {after}" if low == high else f"{low}-{high} {unit} {after}"
 
 
-_UNITS = ((3600.0, "h"), (60.0, "min"))
+def _spoken(seconds: float) -> tuple[str, str]:
+    """Return a number and its unit, as exact as a guess deserves: nobody reads 0.3 min as 18 s."""
+    if seconds < 90:
+        return f"{seconds:.0f}", "s"
+    value, unit = (seconds / 60, "min") if seconds < 5400 else (seconds / 3600, "h")
+    return (f"{value:.1f}".removesuffix(".0") if value < 3 else f"{value:.0f}"), unit
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0") if value < 3 else f"{value:.0f}"
+def _took(job: "JobInfo") -> str:
+    """Return how long a completed job's last attempt ran."""
+    times = job.timestamps
+    if times.started is None or times.finished is None:
+        return ""
+    seconds = round((times.finished - times.started).total_seconds())
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    if hours:
+        return f"ran {hours} h {minutes} min"
+    return f"ran {minutes} min {seconds % 60} s" if minutes else f"ran {seconds} s"
 
 
 def _status(job: "JobInfo") -> Text:
@@ -258,6 +272,12 @@ def _moment(moment: datetime | None) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         value = round(value, 3)
-    return printable(value if isinstance(value, str) else json.dumps(value))
+    if isinstance(value, str):
+        return _moment(datetime.fromisoformat(value)) if _TIMESTAMP.fullmatch(value) else printable(value)
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return printable(", ".join(value))
+    return printable(json.dumps(value))

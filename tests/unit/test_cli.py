@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from scanfleet.cli import app
-from scanfleet.cli_jobs import STATUS_FILTERS
+from scanfleet.cli_jobs import REASONS_SHOWN, STATUS_FILTERS
 from scanfleet.cli_options import parse_duration, parse_settings, parse_tags
 from scanfleet.cli_output import ExitCode, exit_code_of
 from scanfleet.client import DEFAULT_URL, DownloadRefused, Scanfleet, UnexpectedAnswer
@@ -177,6 +177,26 @@ def test_jobs_are_a_table_that_a_pipe_gets_without_colours(cli: Cli) -> None:
     assert "\x1b" not in result.stdout + result.stderr
     assert cli("jobs", "--status", "failed").stdout == ""
     assert json.loads(cli("jobs", "--tag", "no=such", "--json").stdout) == {"jobs": []}
+
+
+def test_the_oldest_waiting_jobs_of_a_list_say_why_they_wait(cli: Cli, service: Standin) -> None:
+    service.steps = (STEPS[0],) * 2  # the list itself has no reasons
+    for _ in range(REASONS_SHOWN + 1):
+        submitted(cli)
+
+    newest, *oldest = cli("jobs").stdout.splitlines()[1:]
+
+    assert all("no free slot" in line for line in oldest)
+    assert len(oldest) == REASONS_SHOWN
+    assert "no free slot" not in newest
+
+
+def test_a_completed_job_is_listed_with_its_running_time(cli: Cli, service: Standin) -> None:
+    times = {"started": "2026-01-02T03:04:00Z", "finished": "2026-01-02T03:05:15Z"}
+    service.steps = (STEPS[4] | {"timestamps": {"created": times["started"], **times}},)
+    cli("watch", submitted(cli))
+
+    assert "ran 1 min 15 s" in cli("jobs", "--status", "all").stdout
 
 
 def test_a_job_that_completed_after_a_failure_is_listed_without_it(cli: Cli, service: Standin) -> None:

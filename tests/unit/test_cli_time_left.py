@@ -16,11 +16,14 @@ def job(low: float, high: float, status: str = "processing") -> JobInfo:
     ("low", "high", "said"),
     [
         (250, 420, "4-7 min left"),
-        (80, 150, "1.3-2.5 min left"),
-        (20, 119, "20-119 s left"),
+        (100, 150, "1.7-2.5 min left"),
+        (20, 300, "20 s to 5 min left"),
+        (1800, 9000, "30 min to 2.5 h left"),
+        (20, 89, "20-89 s left"),
+        (0.4, 1.6, "0-2 s left"),
         (0, 0, "0-1 s left"),
         (295, 305, "5 min left"),
-        (4000, 9000, "1.1-2.5 h left"),
+        (5400, 9000, "1.5-2.5 h left"),
     ],
 )
 def test_a_range_is_said_in_the_unit_that_fits(low, high, said):
