@@ -28,6 +28,7 @@ def draw(calibration: Calibration, file: Path) -> None:
     _memory(bottom, calibration)
     for axes in (top, middle, bottom):
         axes.axvline(calibration.slots, color=KNEE, linestyle="--", linewidth=1.2, zorder=0)
+        axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
         axes.grid(visible=True, alpha=0.25)
         axes.legend(loc="best", frameon=False, fontsize=9)

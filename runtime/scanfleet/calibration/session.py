@@ -154,7 +154,8 @@ class Session:
         self._job_seconds[slots] = mean
         self._memory[slots] = max(found.memory_bytes, self._memory.get(slots, 0))
         self._say(
-            f"round {number + 1}: {slots} side by side: {count} jobs of {mean:.1f} s,"
+            f"round {number + 1}: {slots} side by side: {count} {'job' if count == 1 else 'jobs'}"
+            f" of {mean:.1f} s,"
             f" {3600 * slots / mean:.1f} jobs an hour, {found.memory_bytes / GIB:.2f} GiB"
         )
         return True
