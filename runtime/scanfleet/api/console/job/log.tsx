@@ -75,9 +75,9 @@ function Tail({ job, attempt, isOver }: { job: JobDetail; attempt: number; isOve
     <>
       <Trouble error={asked.error.value} />
       <div class="row">
-        <button type="button" class="small" aria-pressed={follows.value} onClick={() => (follows.value = !follows.value)}>
+        {!isOver && <button type="button" class="small" aria-pressed={follows.value} onClick={() => (follows.value = !follows.value)}>
           {follows.value ? "Pause following" : "Follow the end"}
-        </button>
+        </button>}
         <a href={text} target="_blank" rel="noreferrer">
           Open as text
         </a>

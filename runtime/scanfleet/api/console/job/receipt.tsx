@@ -28,7 +28,7 @@ function Shown({ jobId }: { jobId: string }) {
           ["Working", cost ? dollars(cost.busy_usd) : null],
           ["Share of booting", share(cost?.boot_usd, receipt.boot_share_seconds)],
           ["Share of idling", share(cost?.idle_usd, receipt.idle_share_seconds)],
-          ["Price", priceOf(receipt)],
+          [cost ? "Price" : "Cost", priceOf(receipt)],
           ["Waited", receipt.queue_seconds === null ? null : duration(receipt.queue_seconds)],
           ["Ran", receipt.run_seconds === null ? null : duration(receipt.run_seconds)],
           ["Downloaded", receipt.bytes_downloaded ? bytes(receipt.bytes_downloaded) : null],
@@ -47,7 +47,7 @@ function Shown({ jobId }: { jobId: string }) {
 }
 
 function priceOf({ cost, attempts }: Receipt): string {
-  if (!cost) return attempts.at(-1)?.why_no_cost ?? "not known for this machine";
+  if (!cost) return `not known: ${attempts.at(-1)?.why_no_cost ?? "no price of this machine"}`;
   return `${dollars(cost.hourly_usd)} an hour, ${cost.price_as_of ? `as of ${cost.price_as_of}` : "the operator's own"}`;
 }
 

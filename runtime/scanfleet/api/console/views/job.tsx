@@ -118,12 +118,11 @@ function Head({ job, refresh }: { job: JobDetail; refresh: () => void }) {
 
 function Progress({ job }: { job: JobDetail }) {
   if (job.status === "queued") {
-    const place = job.queue_position;
+    const why = job.why_waiting ?? "waits for a free slot"; // with its place in the queue
     return (
       <Notice>
-        {job.why_waiting ?? "Waits for a free slot."}
-        {typeof place === "number" && ` ${place === 0 ? "It is next." : `${count(place, "job")} before it.`}`}
-        {job.eta && ` Once it runs, it takes ${range(job.eta)}.`}
+        {why[0]?.toUpperCase()}
+        {why.slice(1)}.{job.eta && ` Once it runs, it takes ${range(job.eta)}.`}
       </Notice>
     );
   }
@@ -137,7 +136,7 @@ function Progress({ job }: { job: JobDetail }) {
           {job.eta && (
             <>
               {" · "}
-              <strong>{range(job.eta)} left</strong>, {percent(job.eta.share * 100)} sure by {count(job.eta.runs, "past run")}
+              <strong>{range(job.eta)} left</strong>, as {percent(job.eta.share * 100)} of jobs like it, going by {count(job.eta.runs, "past run")}
             </>
           )}
         </p>

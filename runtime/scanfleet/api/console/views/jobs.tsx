@@ -1,7 +1,7 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { call, query } from "../api.ts";
-import { count, hasEnded, isRunning, jobName, percent, range } from "../format.ts";
+import { count, duration, hasEnded, isRunning, jobName, percent, range } from "../format.ts";
 import { pollMs, watch } from "../live.ts";
 import { Bar } from "../parts/bar.tsx";
 import { Heading } from "../parts/page.tsx";
@@ -190,11 +190,16 @@ function Doing({ job, showsReason }: { job: JobSummary; showsReason: boolean }) 
   if (job.status === "completed" && job.timestamps.finished) {
     return (
       <span class="quiet">
-        finished <Time at={job.timestamps.finished} relative />
+        ran {ran(job.timestamps)}, finished <Time at={job.timestamps.finished} relative />
       </span>
     );
   }
   return null;
+}
+
+/** How long the last attempt ran. */
+function ran({ started, finished }: JobSummary["timestamps"]): string {
+  return started && finished ? duration((Date.parse(finished) - Date.parse(started)) / 1000) : "";
 }
 
 function Paging({ chosen, next }: { chosen: Chosen; next: string | null }) {
