@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LOCAL_STAGE = "local"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
+CALLS = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, proxies={})
 BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 """What `cdk bootstrap` leaves behind. Source: CDK developer guide, "CDK bootstrapping contract"."""
 
@@ -116,7 +117,7 @@ def deploy_data_stack(*, endpoint_url: str, repo_root: Path, stage: str = LOCAL_
 
 def bootstrap(*, endpoint_url: str, repo_root: Path) -> None:
     """Give the emulator what every CDK deployment stands on, once for its state folder."""
-    if BOOTSTRAP_PARAMETER in _parameters(_client("ssm", endpoint_url), [BOOTSTRAP_PARAMETER]):
+    if BOOTSTRAP_PARAMETER in _parameters(emulator_client("ssm", endpoint_url), [BOOTSTRAP_PARAMETER]):
         return
     with tempfile.TemporaryDirectory() as empty:  # away from cdk.json, so that the app does not run for this
         cdk(
@@ -156,7 +157,7 @@ def find_system(*, endpoint_url: str, stage: str = LOCAL_STAGE) -> DeployedSyste
     Raises LocalModeError when the stack is not there.
     """
     names = {parameter_name(stage, parameter): parameter for parameter in DATA_PARAMETERS}
-    found = _parameters(_client("ssm", endpoint_url), list(names))
+    found = _parameters(emulator_client("ssm", endpoint_url), list(names))
     if missing := names.keys() - found.keys():
         raise LocalModeError(f"the data stack is not deployed: no parameter {sorted(missing)[0]}")
     value = {parameter: found[name] for name, parameter in names.items()}
@@ -212,14 +213,15 @@ def operators_environment(endpoint_url: str) -> dict[str, str]:
 # --- The emulator's answers --------------------------------------------------------------------------------
 
 
-def _client(service: Any, endpoint_url: str) -> Any:
+def emulator_client(service: Any, endpoint_url: str, *, config: Config = CALLS) -> Any:
+    """Return a client of the emulator, and of nothing that this user's AWS profiles name."""
     return boto3.session.Session().client(
         service,
         endpoint_url=endpoint_url,
         region_name=REGION,
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
-        config=Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, proxies={}),
+        config=config,
     )
 
 
@@ -232,7 +234,7 @@ def _parameters(ssm: "SSMClient", names: list[str]) -> dict[str, str]:
 
 
 def _is_deployed(assembly: Path, *, stack_name: str, endpoint_url: str) -> bool:
-    cloudformation = _client("cloudformation", endpoint_url)
+    cloudformation = emulator_client("cloudformation", endpoint_url)
     try:
         stack = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
         template = cloudformation.get_template(StackName=stack_name)["TemplateBody"]
@@ -245,18 +247,18 @@ def _is_deployed(assembly: Path, *, stack_name: str, endpoint_url: str) -> bool:
 
 def _require_parts(system: DeployedSystem) -> None:
     """Ask each part for a sign of life: the emulator may have been killed before it wrote its state."""
-    _client("dynamodb", system.endpoint_url).describe_table(TableName=system.job_table)
-    sqs = _client("sqs", system.endpoint_url)
+    emulator_client("dynamodb", system.endpoint_url).describe_table(TableName=system.job_table)
+    sqs = emulator_client("sqs", system.endpoint_url)
     job_queues = [url for urls in system.queues.values() for url in urls.values()]
     for url in (*job_queues, *system.dead_letters.values()):
         sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-    s3 = _client("s3", system.endpoint_url)
+    s3 = emulator_client("s3", system.endpoint_url)
     for bucket in (system.data_bucket, system.artifacts_bucket):
         s3.head_bucket(Bucket=bucket)
 
 
 def _set_time_to_live(system: DeployedSystem) -> None:
-    dynamodb = _client("dynamodb", system.endpoint_url)
+    dynamodb = emulator_client("dynamodb", system.endpoint_url)
     now = dynamodb.describe_time_to_live(TableName=system.job_table)["TimeToLiveDescription"]
     if now["TimeToLiveStatus"] != "ENABLED":
         dynamodb.update_time_to_live(

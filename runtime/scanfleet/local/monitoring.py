@@ -6,12 +6,11 @@
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 
 from scanfleet.agent_reports import AgentDirectory
 from scanfleet.controller.publish import Publisher
-from scanfleet.local.deploy import REGION, DeployedSystem
+from scanfleet.local.deploy import DeployedSystem, emulator_client
 from scanfleet.local.following import FollowedLogs
 from scanfleet.local.sampling import LocalSampler
 from scanfleet.local.shipping import MetricShipping
@@ -55,12 +54,4 @@ class LocalMonitoring:
         )
 
     def _client(self, service: Any) -> Any:
-        """Return a client of the emulator, and of nothing that this user's AWS profiles name."""
-        return boto3.session.Session().client(
-            service,
-            endpoint_url=self._deployed.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
-            config=CALLS,
-        )
+        return emulator_client(service, self._deployed.endpoint_url, config=CALLS)

@@ -5,7 +5,6 @@ controller does beyond sampling (prices, rollouts, booting machines) has no mean
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -16,12 +15,13 @@ from scanfleet.controller.decision import decide
 from scanfleet.controller.facts import Instance, PoolFacts
 from scanfleet.controller.publish import Publisher, Sample
 from scanfleet.errors import Unavailable
+from scanfleet.local.background import Background
 from scanfleet.queue import JobQueues
 
 log = logging.getLogger(__name__)
 
 
-class LocalSampler:
+class LocalSampler(Background):
     """Samples every pool that has queues, from `start` to `stop`. connect: makes the clients, when needed."""
 
     def __init__(
@@ -31,22 +31,10 @@ class LocalSampler:
         every: timedelta = SAMPLE_PERIOD,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(name="sampler", every=every)
         self._connect = connect
-        self._every_seconds = every.total_seconds()
         self._clock = clock
-        self._end = threading.Event()
         self._is_failing = False
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the sample that is under way."""
-        self._end.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _run(self) -> None:
         queues, agents, publisher = self._connect()

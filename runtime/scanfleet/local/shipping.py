@@ -5,7 +5,6 @@ follows the files, and PutMetricData takes them.
 """
 
 import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from scanfleet.local.background import Background
 from scanfleet.local.emf import Point, points
 from scanfleet.local.following import FollowedLogs
 
@@ -33,29 +33,17 @@ OLDEST = timedelta(days=14)
 """Points of before are refused. Source: as above."""
 
 
-class MetricShipping:
+class MetricShipping(Background):
     """Ships from `start` to `stop`, which ships what is left. connect: makes the client, once needed."""
 
     def __init__(
         self, logs: FollowedLogs, connect: Callable[[], "CloudWatchClient"], *, every: timedelta = EVERY
     ) -> None:
+        super().__init__(name="metrics", every=every)
         self._logs = logs
         self._connect = connect
         self._client: CloudWatchClient | None = None
-        self._every_seconds = every.total_seconds()
-        self._end = threading.Event()
         self._is_failing = False
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, after all that was logged so far has been shipped, or was refused."""
-        self._end.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _run(self) -> None:
         while not self._end.wait(self._every_seconds):

@@ -4,19 +4,18 @@ A thread, because most runs of `make run` end before its first look, and until t
 """
 
 import logging
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 
 from scanfleet.clients import Clients
 from scanfleet.contract import SWEEPER_PERIOD, Component
-from scanfleet.local.deploy import REGION, DeployedSystem
+from scanfleet.local.background import Background
+from scanfleet.local.deploy import DeployedSystem, emulator_client
 from scanfleet.log_levels_keeper import LevelKeeper
 from scanfleet.log_levels_store import LogLevelRules
 from scanfleet.log_setup import JsonFormatter, Verbosity
@@ -28,27 +27,15 @@ LOGGERS = ("scanfleet.sweeper", "scanfleet.repairs", "scanfleet.store", "scanfle
 CALLS = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}, proxies={})
 
 
-class LocalSweeper:
+class LocalSweeper(Background):
     """Sweeps from `start` to `stop`, the first time after a period."""
 
     def __init__(
         self, deployed: DeployedSystem, *, log_file: Path, every: timedelta = SWEEPER_PERIOD
     ) -> None:
+        super().__init__(name="sweeper", every=every)
         self._deployed = deployed
         self._log_file = log_file
-        self._every_seconds = every.total_seconds()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the repair that is under way."""
-        self._end.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _run(self) -> None:
         if self._end.wait(self._every_seconds):
@@ -98,12 +85,4 @@ class LocalSweeper:
         return build_sweeper(clients, settings, clock=time.time)
 
     def _client(self, service: Any) -> Any:
-        """Return a client of the emulator, and of nothing that this user's AWS profiles name."""
-        return boto3.session.Session().client(
-            service,
-            endpoint_url=self._deployed.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
-            config=CALLS,
-        )
+        return emulator_client(service, self._deployed.endpoint_url, config=CALLS)
