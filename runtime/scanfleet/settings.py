@@ -67,16 +67,12 @@ class _Settings(BaseSettings):
         return self
 
 
-class _JobSettings(_Settings):
-    """Where jobs are: the table, the queues."""
+class _ProcessSettings(_Settings):
+    """What every process of a deployment needs: the job table, and how it logs."""
 
     stage: str = Field(default="local", description="Which deployment this is; part of log lines.")
     job_table: str = Field(description="Name of the DynamoDB job table. Required.")
-    queues: Annotated[QueueUrls, NoDecode] = Field(
-        description="JSON: pool -> priority -> SQS queue URL. Required."
-    )
     log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
-
     log_level_look_seconds: float = Field(
         default=15,
         ge=0,
@@ -90,6 +86,14 @@ class _JobSettings(_Settings):
         if value.upper() not in LEVELS:
             raise ValueError(f"one of {', '.join(LEVELS)} is allowed")
         return value.upper()
+
+
+class _JobSettings(_ProcessSettings):
+    """Where jobs are: the table, the queues."""
+
+    queues: Annotated[QueueUrls, NoDecode] = Field(
+        description="JSON: pool -> priority -> SQS queue URL. Required."
+    )
 
     @field_validator("queues", mode="before")
     @classmethod
@@ -482,17 +486,11 @@ class SweeperSettings(_JobSettings):
     artifacts_bucket: str = Field(description="Bucket whose staging area is swept. Required.")
 
 
-class EventsSettings(_Settings):
+class EventsSettings(_ProcessSettings):
     """The function of live events on AWS."""
 
-    stage: str = Field(default="local", description="Which deployment this is; part of log lines.")
-    job_table: str = Field(description="Name of the DynamoDB job table. Required.")
     connections_url: str = Field(
         description="https:// address through which open WebSockets are written to. Required."
-    )
-    log_level: str = Field(default="INFO", description="Log lines from this level up are written.")
-    log_level_look_seconds: float = Field(
-        default=10, gt=0, le=240, description="The process asks this often for levels set from outside."
     )
 
 

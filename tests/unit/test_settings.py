@@ -13,6 +13,7 @@ from scanfleet.settings import (
     ApiSettings,
     ClientSettings,
     ControllerSettings,
+    EventsSettings,
     load,
 )
 
@@ -59,7 +60,7 @@ def test_every_missing_setting_is_named_at_once(environment):
     ("name", "value", "said"),
     [
         ("SCANFLEET_POOL", "gpu", "windows-gpu"),
-        ("SCANFLEET_SLOTS", "0", "greater than or equal to 1"),
+        ("SCANFLEET_SLOTS", "-1", "greater than or equal to 0"),
         ("SCANFLEET_SLOTS", "many", "valid integer"),
         ("SCANFLEET_ALLOWED_PREFIXES", "data/", "s3://bucket/"),
         ("SCANFLEET_ALLOWED_PREFIXES", "", "s3://bucket/"),
@@ -89,6 +90,19 @@ def test_queues_that_are_not_json_are_refused_with_their_name(environment):
         load(AgentSettings)
 
 
+@pytest.mark.parametrize("kind", [AgentSettings, EventsSettings])
+def test_every_process_takes_a_level_in_small_letters_and_looks_for_others_soon_enough(environment, kind):
+    environment.setenv("SCANFLEET_CONNECTIONS_URL", "https://api.example/live")
+    environment.setenv("SCANFLEET_LOG_LEVEL", "debug")
+
+    settings = load(kind)
+
+    assert settings.log_level == "DEBUG"
+    environment.setenv("SCANFLEET_LOG_LEVEL_LOOK_SECONDS", "31")
+    with pytest.raises(ConfigurationError, match="SCANFLEET_LOG_LEVEL_LOOK_SECONDS"):
+        load(kind)
+
+
 def test_the_client_needs_no_environment(monkeypatch):
     monkeypatch.delenv("SCANFLEET_URL", raising=False)
 
@@ -96,7 +110,7 @@ def test_the_client_needs_no_environment(monkeypatch):
 
 
 def test_every_shared_variable_is_a_setting():
-    kinds = (AgentSettings, ApiSettings, ControllerSettings)
+    kinds = (AgentSettings, ApiSettings, ControllerSettings, EventsSettings)
     names = {ENV_PREFIX + name.upper() for kind in kinds for name in kind.model_fields}
 
     assert set(Env) <= names
