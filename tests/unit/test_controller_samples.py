@@ -173,6 +173,25 @@ def test_a_report_that_cannot_be_written_does_not_hold_up_scaling(account: Fleet
     assert "fleet_not_reported" in {getattr(record, "action", "") for record in caplog.records}
 
 
+def test_scaling_has_its_numbers_before_anybody_else_and_whatever_becomes_of_the_report(
+    account: FleetAccount, caplog, monkeypatch
+):
+    order = []
+    for service, operation in (("cloudwatch", "PutMetricData"), ("dynamodb", "PutItem")):
+        account.client[service].meta.events.register(
+            f"before-call.{service}.{operation}", lambda model, **_: order.append(model.name)
+        )
+    account.sample()
+    assert order == ["PutMetricData", "PutItem"]
+
+    def fail(_facts):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("scanfleet.controller.controller.fleet_report", fail)
+    assert account.sample()[Metric.CONTROLLER_SAMPLES] == 1
+    assert "fleet_not_reported" in {getattr(record, "action", "") for record in caplog.records}
+
+
 # --- Publishing --------------------------------------------------------------------------------------------
 
 

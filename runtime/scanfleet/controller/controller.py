@@ -52,11 +52,14 @@ class Controller:
 
     def sample(self) -> None:
         """Publish one sample of each pool. Logs what fails; raises nothing."""
-        samples = [sample for pool in self._fleets if (sample := self._sample_of(pool)) is not None]
+        taken = [facts for pool in self._fleets if (facts := self._facts_of(pool)) is not None]
+        samples = [sample for facts in taken if (sample := self._sample_of(facts)) is not None]
         try:
             self._publisher.publish(samples)
         except Unavailable as error:
             log.error("samples not published: %s", error, extra={"action": "publish_failed"})
+        for facts in taken:  # afterwards: scaling waits for nobody who only wants to know
+            self._report(facts)
 
     def roll_out(self) -> None:
         """Look at each pool's image and rollout, and publish how it stands.
@@ -81,9 +84,9 @@ class Controller:
         except Unavailable as error:
             log.error("rollouts not published: %s", error, extra={"action": "publish_failed"})
 
-    def _sample_of(self, pool: Pool) -> Sample | None:
+    def _facts_of(self, pool: Pool) -> PoolFacts | None:
         try:
-            facts = self._snapshots.take(
+            return self._snapshots.take(
                 pool,
                 self._fleets[pool],
                 agents=self._agents.in_service(),
@@ -94,18 +97,23 @@ class Controller:
             log.error("pool not sampled: %s", error, extra={"action": "sample_failed", "pool": pool})
         except Exception:
             log.exception("pool not sampled", extra={"action": "sample_failed", "pool": pool})
-        else:
-            self._report(facts)
-            return Sample(pool=pool, taken_at=facts.taken_at, values=decide(facts) | self._price(facts))
         return None
+
+    def _sample_of(self, facts: PoolFacts) -> Sample | None:
+        try:
+            values = decide(facts) | self._price(facts)
+        except Exception:
+            log.exception("pool not sampled", extra={"action": "sample_failed", "pool": facts.pool})
+            return None
+        return Sample(pool=facts.pool, taken_at=facts.taken_at, values=values)
 
     def _report(self, facts: PoolFacts) -> None:
         """Write how the fleet stands, for whoever waits. What fails is logged: scaling does not need it."""
         try:
             self._reports.put(fleet_report(facts))
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next sample must come
             told = {"action": "fleet_not_reported", "pool": facts.pool}
-            log.warning("fleet not reported: %s", error, extra=told)
+            log.warning("fleet not reported: %r", error, extra=told)
 
     def _is_blocked(self, pool: Pool) -> bool:
         """Return whether the pool's machines could not serve. Once an image is there, one always is."""
