@@ -93,7 +93,7 @@ TARGET_PARTITIONS = "TARGET#"
 TAG_PARTITIONS = "TAG#"
 """Partitions of tags begin with this, followed by key:value: which jobs carry the tag."""
 TAGS_KEPT = timedelta(days=120)
-"""A job is found by its tags for this long after it was made: longer than its record is kept after its end."""
+"""A job is found by its tags for so long after it was made: longer than its record is kept after its end."""
 AGENTS_PARTITION = "AGENTS"
 """Partition of the agents' reports: besides the calibrations, the controller may read no other."""
 HISTORY_PARTITIONS = "HISTORY#"
@@ -511,8 +511,8 @@ class Metric(StrEnum):
     """Messages received and not yet deleted; dimension Pool."""
     BACKLOG_PER_SLOT = "BacklogPerSlot"
     """Backlog divided by slots in service, an empty fleet counting as one slot, or as one machine's
-    calibrated slots, rounded up; dimension Pool. Booting slots do not count: step scaling leaves them out of the group's capacity, too, and so launches for a job once
-    (docs/decisions/0030-step-scaling.md)."""
+    calibrated slots, rounded up; dimension Pool. Booting slots do not count: step scaling leaves them out of
+    the group's capacity, too, and so launches for a job once (docs/decisions/0030-step-scaling.md)."""
     SLOTS_IN_SERVICE = "SlotsInService"
     """Slots of agents whose report is fresh and that take jobs: that neither drain nor suspect their machine;
     dimension Pool."""

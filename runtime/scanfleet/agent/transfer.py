@@ -5,7 +5,6 @@ the caller asked for is TransferStopped. docs/decisions/0020-transfer.md says wh
 """
 
 import shutil
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
