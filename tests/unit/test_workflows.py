@@ -71,7 +71,7 @@ def test_a_pull_request_is_linted_typed_tested_synthesized_and_compared():
         1
     ]
 
-    assert commands == {"check", "test-system", "diff"}
+    assert commands == {"check", "test-system", "test-browser", "diff"}
     assert {"lint", "types", "synth", "test-fast"} <= set(prerequisites.split())
 
 
