@@ -75,7 +75,7 @@ def follow(
     pushed: JobInfo | None = None
     while True:
         if pushed is not None and seen is not None and not pushed.is_finished:
-            job: JobInfo | None = _with_news(seen, pushed)
+            job: JobInfo | None = seen if _is_older(pushed, seen) else _with_news(seen, pushed)
         else:
             # The end is read: messages leave out results, and what is read is the last word.
             patient_until = answered_at + outage_patience.total_seconds()
@@ -97,6 +97,23 @@ def follow(
             pushed = None
             clock.sleep(_until(clock, deadline, seen, pause))
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
+
+
+def _is_older(pushed: JobInfo, seen: JobInfo) -> bool:
+    """Say whether a message tells what was before: for a moment messages follow what was asked for.
+
+    Within an attempt a job only goes forward, unless it is queued again.
+    """
+    if pushed.attempt == seen.attempt and pushed.status is JobState.QUEUED:
+        return False
+    return _how_far(pushed) < _how_far(seen)
+
+
+def _how_far(job: JobInfo) -> tuple[int, int, float]:
+    return job.attempt, _ORDER.index(job.status), job.progress_percent
+
+
+_ORDER = tuple(JobState)
 
 
 def _with_news(seen: JobInfo, pushed: JobInfo) -> JobInfo:

@@ -210,3 +210,52 @@ def test_when_the_service_goes_whoever_waits_begins_to_ask(api):
         assert changes.wait(PATIENCE) is None
     finally:
         listening.__exit__(None, None, None)
+
+
+class Pushed:
+    """Messages, given out one after the other."""
+
+    is_live = True
+
+    def __init__(self, *jobs: JobInfo) -> None:
+        self.jobs = list(jobs)
+
+    def start(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> JobInfo | None:
+        return self.jobs.pop(0)
+
+
+def test_a_message_that_tells_what_was_before_takes_nobody_back():
+    facts = {"job_id": "j", "processor": "p", "pool": "linux-cpu", "priority": "normal", "owner": "ann"}
+
+    def job(status: str, percent: float, attempt: int = 1) -> JobInfo:
+        moment = {"status": status, "progress_percent": percent, "attempt": attempt}
+        return JobInfo(**facts, source="s", target="t", **moment)
+
+    end = job("completed", 100, 2)
+    answers = iter([job("processing", 60), end])
+    told = Pushed(
+        job("downloading", 0),
+        job("processing", 55),
+        job("queued", 0, 0),
+        job("processing", 70),
+        job("queued", 0),
+        job("downloading", 0, 2),
+        job("processing", 5, 2),
+        end,
+    )
+
+    seen = follow(
+        lambda: next(answers), clock=Clock(), timeout=None, outage_patience=OUTAGE_PATIENCE, changes=told
+    )
+
+    assert [(str(one.status), one.progress_percent) for one in seen] == [
+        ("processing", 60),
+        ("processing", 70),
+        ("queued", 0),
+        ("downloading", 0),
+        ("processing", 5),
+        ("completed", 100),
+    ]
