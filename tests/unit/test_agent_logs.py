@@ -193,10 +193,10 @@ def test_what_a_program_prints_is_in_a_stream_of_its_job_and_attempt(agent):
 
 def test_one_jobs_lines_become_verbose_while_it_runs_and_stop_being_so(agent):
     loud, quiet = agent.submit(), agent.submit()
-    until = agent.set_level(Scope.JOB, loud.job_id, seconds=6)
+    agent.set_level(Scope.JOB, loud.job_id, seconds=300)
     agent.until(lambda: {"lease_renewed", "program_seen"} <= actions(agent.lines(loud, "DEBUG")))
-    assert time.time() < until, "not while the rule held"
 
+    until = agent.set_level(Scope.JOB, loud.job_id, seconds=2)
     agent.until(lambda: agent.levels_applied()[-1]["jobs"] == {})
     assert time.time() >= until
     last = agent.lines(loud, "DEBUG")[-1]["time"]
