@@ -188,7 +188,7 @@ def _job_facts(job: "JobInfo") -> dict[str, str | Text | None]:
         "started": _moment(times.started),
         "finished": _moment(times.finished),
         "seconds": ", ".join(f"{name} {seconds:.1f}" for name, seconds in job.durations_seconds.items()),
-        "stages": ", ".join(f"{name} {seconds:.1f}" for name, seconds in job.stage_seconds.items()),
+        "stages": _stages(job),
         "failures": _failures(job),
     }
 
@@ -218,6 +218,14 @@ def _spoken(seconds: float) -> tuple[str, str]:
         return f"{seconds:.0f}", "s"
     value, unit = (seconds / 60, "min") if seconds < 5400 else (seconds / 3600, "h")
     return (f"{value:.1f}".removesuffix(".0") if value < 3 else f"{value:.0f}"), unit
+
+
+def _stages(job: "JobInfo") -> str:
+    """Return the seconds of each stage; of the present one, since when it is."""
+    parts = [f"{name} {seconds:.1f}" for name, seconds in job.stage_seconds.items()]
+    if job.stage and job.stage_since is not None and not job.is_finished:
+        parts.append(f"{job.stage} since {_moment(job.stage_since)}")
+    return ", ".join(parts)
 
 
 def _took(job: "JobInfo") -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scanfleet.attempts import Usage
     from scanfleet.receipt import MachineFacts, Receipt
 
-GIB, MIB = 2**30, 2**20
+GIB, MIB, KIB = 2**30, 2**20, 2**10
 
 
 def receipt(
@@ -38,7 +38,7 @@ def _show(found: "Receipt", out: Output) -> None:
             {
                 "attempt": attempt.attempt,
                 "machine": attempt.machine.instance_id or attempt.agent_id,
-                "seconds": attempt.run_seconds,
+                "seconds": f"{attempt.run_seconds:.1f}",
                 "outcome": attempt.outcome or "running",
                 "usd": "?" if attempt.cost_usd is None else f"{attempt.cost_usd:.4f}",
                 "why": attempt.why,
@@ -92,7 +92,11 @@ def _used(usage: "Usage") -> str:
 
 
 def _size(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.2f} GiB" if size_bytes >= GIB else f"{size_bytes / MIB:.1f} MiB"
+    if size_bytes >= GIB:
+        return f"{size_bytes / GIB:.2f} GiB"
+    if size_bytes >= MIB:
+        return f"{size_bytes / MIB:.1f} MiB"
+    return f"{size_bytes / KIB:.1f} KiB" if size_bytes >= KIB else f"{size_bytes} B"
 
 
 def _machine(machine: "MachineFacts") -> str:
