@@ -1,5 +1,6 @@
 """One dashboard as a picture, on CloudWatch's grid of 24 columns: where each widget lies, and its frame."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ DPI = 100
 GAP_INCHES = 0.06
 """Around each widget."""
 STATE_COLOURS = {"ALARM": "#d13212", "OK": "#1d8102", "INSUFFICIENT_DATA": "#879596"}
+CHARACTERS_A_COLUMN = 10
+"""Of a query's text, in the column's inches."""
 ALARM_COLUMNS = {24: 4, 16: 3, 8: 1}
 
 
@@ -136,7 +139,9 @@ class Picture:
             va="top",
         )
         lines = widget.text.replace("\n| ", " | ").split(" | ")
-        query = "\n".join(line if len(line) < 170 else line[:167] + "..." for line in lines)
+        columns = CHARACTERS_A_COLUMN * widget.width
+        wrapped = (textwrap.wrap(line, columns, subsequent_indent="    ") for line in lines)
+        query = "\n".join(line for lines in wrapped for line in lines)
         frame.text(
             0.12, height - 0.78, query, fontsize=8, color=PALE, va="top", family="monospace", clip_on=True
         )
