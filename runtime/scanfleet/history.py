@@ -122,6 +122,8 @@ class RunHistory:
         valid = self._reread_seconds if len(runs) >= FEW_RUNS else self._reread_few_seconds
         if abs(self._clock() - read_at) < valid:
             return runs
+        if runs:
+            self._read[key] = self._clock(), runs  # others go on with these meanwhile
         try:
             with answering("read run history"):
                 found = tuple(read())

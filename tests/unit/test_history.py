@@ -199,6 +199,20 @@ def test_few_runs_are_read_again_sooner_if_asked_for(client):
     assert history.of("medit") == many
 
 
+def test_while_one_reads_anew_others_go_on_with_what_was_read(client):
+    now = [0.0]
+    history = RunHistory(client, "jobs", reread=timedelta(minutes=5), clock=lambda: now[0])
+    add(history, 1)
+    first = history.of("medit")
+    found = []
+    client.meta.events.register("before-call.dynamodb.Query", lambda **_: found.append(history.of("medit")))
+    add(history, 20)
+    now[0] += 301
+
+    assert len(history.of("medit")) > 1
+    assert found == [first]
+
+
 def test_a_table_that_did_not_answer_is_not_asked_by_everybody(client):
     now, asked = [1000.0], []
     history = RunHistory(client, "no-such-table", clock=lambda: now[0])
