@@ -29,7 +29,7 @@ class Query:
 
 
 JOB_EVENTS = (Component.JOBS, Component.API)
-"""Agents' job events are in the first group, the API's own in the second."""
+"""Job events are in the first group; the API's own are in the second while the first does not take them."""
 EVERYTHING_OF_A_JOB = (Component.API, Component.AGENT, Component.JOBS)
 
 JOB_TIMELINE = Query(
@@ -40,6 +40,26 @@ JOB_TIMELINE = Query(
         "filter job_id = 'JOB_ID'",
         "sort @timestamp asc",
         "limit 2000",
+    ),
+)
+TRACE = Query(
+    name="jobs/everything of one trace",
+    components=EVERYTHING_OF_A_JOB,
+    lines=(
+        "fields @timestamp, component, level, action, job_id, request_id, message",
+        "filter trace_id = 'TRACE_ID'",
+        "sort @timestamp asc",
+        "limit 2000",
+    ),
+)
+PROGRAM_OUTPUT = Query(
+    name="jobs/what a job's program printed",
+    components=(Component.PROCESSOR,),
+    lines=(
+        "fields @timestamp, @logStream as attempt, @message",
+        "filter @logStream like 'JOB_ID'",
+        "sort @timestamp asc",
+        "limit 10000",
     ),
 )
 FAILURES = Query(
@@ -205,6 +225,15 @@ API_REQUEST = Query(
         "fields @timestamp, level, action, message, exception",
         "filter request_id = 'REQUEST_ID'",
         "sort @timestamp asc",
+    ),
+)
+LIVE_EVENTS = Query(
+    name="api/live events that could not be told",
+    components=(Component.EVENTS,),
+    lines=(
+        "filter level in ['WARNING', 'ERROR', 'CRITICAL']",
+        "stats count(*) as times, latest(message) as example by action, level",
+        "sort times desc",
     ),
 )
 COLD_STARTS = Query(

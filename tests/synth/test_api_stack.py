@@ -166,6 +166,7 @@ def test_the_role_names_every_action_and_deletes_nothing_but_dead_letters(public
         "logs",
         "s3",
         "sqs",
+        "ssm",
         "xray",
     ]
 

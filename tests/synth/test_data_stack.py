@@ -225,7 +225,8 @@ def test_what_clients_store_never_expires(dev):
 def test_every_parameter_of_the_contract_is_written_and_has_an_output_of_the_same_value(dev):
     names = {p.properties["Name"] for p in dev.all("AWS::SSM::Parameter")}
 
-    assert names == {parameter_name("dev", parameter) for parameter in DATA_PARAMETERS}
+    written = {*DATA_PARAMETERS, Parameter.LOG_LEVELS}
+    assert names == {parameter_name("dev", parameter) for parameter in written}
     for parameter in DATA_PARAMETERS:
         output = dev.body["Outputs"][output_name(parameter)]["Value"]
         assert flat(output) == dev.parameter_text(parameter)

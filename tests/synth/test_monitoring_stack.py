@@ -252,8 +252,7 @@ def test_saved_queries_read_log_groups_that_exist(monitoring):
 def test_there_is_a_question_to_every_log_group_that_is_written(monitoring):
     asked = {group for query in queries(monitoring).values() for group in query["LogGroupNames"]}
 
-    # Agents keep what programs print in the artifacts bucket.
-    assert asked == {log_group_name("dev", c) for c in Component if c is not Component.PROCESSOR}
+    assert asked == {log_group_name("dev", component) for component in Component}
 
 
 def test_saved_queries_filter_by_actions_and_metrics_that_are_logged(repo_root, monitoring):
