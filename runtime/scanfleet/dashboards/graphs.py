@@ -15,13 +15,17 @@ INK, PALE, WARNING = "#16191f", "#879596", "#d13212"
 COLOURS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b",
     "#e377c2", "#17becf", "#bcbd22", "#7f7f7f", "#d62728",
+    "#aec7e8", "#ffbb78", "#98df8a", "#c5b0d5", "#c49c94",
+    "#f7b6d2", "#9edae5", "#dbdb8d", "#c7c7c7", "#ff9896",
 )  # fmt: skip
+"""Twice the usual ten: with p50 and p95 of each stage or route, one colour would stand for two lines."""
 TITLE, BOTTOM, LEFT, RIGHT = 0.52, 0.3, 0.62, 0.2
 """Inches around a plot; the legend comes on top of BOTTOM."""
 LEGEND_ROW, CHARACTER, MARK = 0.19, 0.068, 0.3
 LARGE_CHARACTER = 0.08
 ROOM_FOR_MORE = 0.8
 MOST_LEGEND_ROWS = 2
+FEW_LINES = 6
 MARKED_UP_TO = 40
 """Points of a line that are marked one by one: a single one would not be seen otherwise."""
 SHORT_SECONDS = 20 * 60
@@ -58,7 +62,9 @@ def draw_graph(frame: Axes, widget: Widget, look: Look) -> None:
     drawn = list(_drawn(widget, shown))
     missing = [line for line in widget.lines if not shown[line].has_data]
     has_right = any(entry.is_right for entry in drawn)
-    entries = [(entry.label, entry.colour) for entry in drawn]
+    # Those that stand out are named first: of many, the legend has room for the first ones only.
+    named = sorted(drawn, key=lambda entry: max(entry.series.values, default=0.0), reverse=True)
+    entries = [(entry.label, entry.colour) for entry in (named if len(drawn) > FEW_LINES else drawn)]
     entries += [(_missing_label(line, shown[line], reason), PALE) for line in missing if drawn]
     rows = _legend(frame, entries, width)
     bottom = BOTTOM + rows * LEGEND_ROW
