@@ -35,7 +35,6 @@ from scanfleet.clients import (
     build_autoscaling_client,
     build_clients,
     build_heartbeat_clients,
-    build_log_levels_client,
     build_logs_client,
     build_ssm_client,
 )
@@ -226,9 +225,12 @@ def find_releases(settings: AgentSettings) -> ReleaseKeeper | None:
 
 @contextmanager
 def level_keeper(settings: AgentSettings, verbosity: Verbosity, machines: set[str]) -> Iterator[None]:
-    """Heed log levels that are set from outside while the block runs."""
+    """Heed log levels that are set from outside while the block runs.
+
+    A thread looks, which nobody waits for; a machine whose programs use all of its CPU may answer late.
+    """
     keeper = LevelKeeper(
-        LogLevelRules(build_log_levels_client, settings.stage),
+        LogLevelRules(build_ssm_client, settings.stage),
         verbosity,
         component=Component.AGENT,
         machines=machines,
