@@ -36,7 +36,8 @@ def _show(console: Console, system: LocalSystem, plan: Plan) -> None:
     operators = operators_environment(deployed.endpoint_url)
     scanfleet = f".venv/bin/scanfleet --url {system.url}"
     lines = (
-        f"API and console   {system.url}/   (reference: {system.url}/docs)",
+        f"console           {system.url}/   (open it in a browser)",
+        f"API               {system.url}   (reference: {system.url}/docs)",
         f"S3 endpoint       {deployed.endpoint_url}   (bucket {deployed.data_bucket}, any credentials)",
         f"agents            {plan.agents}",
         f"logs, state       {plan.logs}, {plan.state}",
@@ -45,12 +46,14 @@ def _show(console: Console, system: LocalSystem, plan: Plan) -> None:
         f"  {scanfleet} sample /tmp/sample",
         f"  {scanfleet} submit /tmp/sample/scans /tmp/result --wait",
         f"  {scanfleet} jobs --status all",
+        f"  {scanfleet} logs JOB --follow     (status, watch, receipt, evidence, cancel: the same way)",
         f"  {scanfleet} load",
         f"  curl {system.url}/status/health",
         "",
         "As an operator, whose verbs talk to AWS itself:",
         f"  export {' '.join(f'{name}={value}' for name, value in operators.items())}",
         f"  .venv/bin/scanfleet loglevel set DEBUG --stage {deployed.stage} --component agent --for 10m",
+        "  make dashboards SINCE=15m    (what an operator sees on AWS, as pictures)",
         "",
         "Ctrl-C stops everything; the state stays.",
     )
