@@ -305,6 +305,6 @@ def test_make_up_says_where_everything_is_and_ends_well_with_ctrl_c(tmp_path):
     command.process.send_signal(signal.SIGINT)
 
     assert command.finish() == 0, command.text
-    for part in ("API and console", "S3 endpoint", "submit"):
+    for part in ("console", "API", "S3 endpoint", "submit"):
         assert part in command.text
     assert command.left_over() == []
