@@ -10,21 +10,39 @@ interface Question {
   onClose: () => void;
 }
 
-/** Asks before something is done. The browser's own modal dialog keeps the focus and closes on Esc. */
+/**
+ * Asks before something is done. The browser's own modal dialog keeps the focus and is cancelled by Esc.
+ *
+ * Each answer closes it at once. The browser's own closing would tell of it later only: a key pressed in
+ * between, which asks again, would find the question still open and be lost.
+ */
 export function Confirm({ title, text, yes, no, isDangerous = false, onYes, onClose }: Question) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
   useLayoutEffect(() => {
+    const shown = dialog.current;
     const before = document.activeElement as HTMLElement | null;
-    dialog.current?.showModal();
-    return () => before?.focus();
+    shown?.showModal();
+    return () => {
+      shown?.close(); // while it is open, nothing outside of it takes the focus
+      before?.focus();
+    };
   }, []);
   return (
-    <dialog ref={dialog} aria-labelledby={`${id}-title`} aria-describedby={`${id}-text`} onClose={onClose}>
+    <dialog
+      ref={dialog}
+      aria-labelledby={`${id}-title`}
+      aria-describedby={`${id}-text`}
+      onCancel={(event) => {
+        event.preventDefault();
+        onClose();
+      }}
+      onClose={(event) => event.currentTarget.isConnected && onClose()}
+    >
       <h2 id={`${id}-title`}>{title}</h2>
       <p id={`${id}-text`}>{text}</p>
       <div class="row end">
-        <button type="button" onClick={() => dialog.current?.close()}>
+        <button type="button" onClick={onClose}>
           {no}
         </button>
         <button
@@ -32,7 +50,7 @@ export function Confirm({ title, text, yes, no, isDangerous = false, onYes, onCl
           class={isDangerous ? "danger" : "main"}
           onClick={() => {
             onYes();
-            dialog.current?.close();
+            onClose();
           }}
         >
           {yes}
