@@ -4,10 +4,12 @@ Region, credentials and endpoint are boto3's own to find (`AWS_*` variables, pro
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.credentials import Credentials
 
@@ -36,6 +38,21 @@ that is set back by seconds after a throttled call holds every later call up for
 Source: boto3 guide, "Retries"."""
 
 
+def new_session() -> boto3.Session:
+    """Return a session with credentials and settings of its own, and the descriptions of services of all.
+
+    A description takes megabytes of memory once it is read, and each session would read it for itself.
+    """
+    own = botocore.session.get_session()
+    own.register_component("data_loader", _descriptions())
+    return boto3.Session(botocore_session=own)
+
+
+@cache
+def _descriptions() -> Any:
+    return botocore.session.get_session().get_component("data_loader")
+
+
 @dataclass(frozen=True)
 class Clients:
     """One client a service. boto3 clients may be shared by threads.
@@ -56,7 +73,7 @@ def build_clients(*, max_connections: int = 32, session: boto3.Session | None = 
     max_connections: kept open to one service at most; take at least the number of threads that call it.
     session: None takes a fresh one with boto3's defaults. Raises ConfigurationError without credentials.
     """
-    session = session or boto3.Session()
+    session = session or new_session()
     credentials = session.get_credentials()
     if credentials is None:
         raise ConfigurationError("no AWS credentials: set AWS_ACCESS_KEY_ID, a profile or an instance role")
@@ -78,7 +95,7 @@ class HeartbeatClients:
 
 def build_heartbeat_clients(*, session: boto3.Session | None = None) -> HeartbeatClients:
     """Return the clients of this process's heartbeats."""
-    session = session or boto3.Session()
+    session = session or new_session()
     config = Config(
         connect_timeout=HEARTBEAT_TIMEOUT_SECONDS,
         read_timeout=HEARTBEAT_TIMEOUT_SECONDS,
@@ -97,12 +114,12 @@ def build_autoscaling_client(region: str, *, session: boto3.Session | None = Non
         read_timeout=CONNECT_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 2},
     )
-    return (session or boto3.Session()).client("autoscaling", region_name=region, config=config)
+    return (session or new_session()).client("autoscaling", region_name=region, config=config)
 
 
 def build_streams_client(*, session: boto3.Session | None = None) -> "StreamsClient":
     """Return the client that reads the job table's stream; it gives up soon, its callers try again."""
-    client: StreamsClient = (session or boto3.Session()).client(
+    client: StreamsClient = (session or new_session()).client(
         "dynamodbstreams", config=_short_config(max_connections=2)
     )
     return client
@@ -110,7 +127,7 @@ def build_streams_client(*, session: boto3.Session | None = None) -> "StreamsCli
 
 def build_connections_client(url: str, *, session: boto3.Session | None = None) -> "ManagementClient":
     """Return the client that writes to the open WebSockets of the API at this address."""
-    client: ManagementClient = (session or boto3.Session()).client(
+    client: ManagementClient = (session or new_session()).client(
         "apigatewaymanagementapi", endpoint_url=url, config=_short_config(max_connections=16)
     )
     return client
@@ -123,17 +140,17 @@ def build_ssm_client(*, session: boto3.Session | None = None) -> "SSMClient":
         read_timeout=CONNECT_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 2},
     )
-    return (session or boto3.Session()).client("ssm", config=config)
+    return (session or new_session()).client("ssm", config=config)
 
 
 def build_log_levels_client(*, session: boto3.Session | None = None) -> "SSMClient":
     """Return the client that looks at log levels in passing; it gives up at once: the next look is soon."""
-    return (session or boto3.Session()).client("ssm", config=_passing_config(seconds=1))
+    return (session or new_session()).client("ssm", config=_passing_config(seconds=1))
 
 
 def build_logs_client(*, session: boto3.Session | None = None) -> "CloudWatchLogsClient":
     """Return the client that writes log lines; it gives up at once: nothing may wait long for them."""
-    return (session or boto3.Session()).client("logs", config=_passing_config(seconds=3))
+    return (session or new_session()).client("logs", config=_passing_config(seconds=3))
 
 
 def _passing_config(*, seconds: float) -> Config:
