@@ -90,7 +90,7 @@ class NoWatch:
     def look(self, program: RunningProgram) -> None:
         """Find nothing."""
 
-    def completed(self, stage_seconds: Mapping[str, float]) -> None:
+    def completed(self, stage_seconds: Mapping[str, float], *, since_end: float = 0.0) -> None:
         """Learn nothing."""
 
 
