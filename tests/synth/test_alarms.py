@@ -21,7 +21,14 @@ from tests.support.monitoring import SETTINGS, alarms
 from tests.support.template import Resource, StackTemplate
 
 POOL = Pool.WINDOWS_GPU
-OF_ALL = {Alarm.API_ERRORS, Alarm.API_CRASHES, Alarm.API_THROTTLES, Alarm.EVENTS_LATE, Alarm.IMAGE_BUILD_FAILED, Alarm.BUDGET}
+OF_ALL = {
+    Alarm.API_ERRORS,
+    Alarm.API_CRASHES,
+    Alarm.API_THROTTLES,
+    Alarm.EVENTS_LATE,
+    Alarm.IMAGE_BUILD_FAILED,
+    Alarm.BUDGET,
+}
 OF_A_POOL = set(Alarm) - OF_ALL
 METRIC_MATH = {Alarm.HANG_RATE, Alarm.FAILURE_RATE, Alarm.NO_HEALTHY_AGENT, Alarm.DURATION_DRIFT}
 
