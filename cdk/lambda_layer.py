@@ -20,8 +20,19 @@ BUILD = ROOT / "build" / "lambda"
 LAYER = BUILD / "layer.zip"
 HOST_LAYER = BUILD / "layer-host.zip"
 
-SERVICES = ("autoscaling", "cloudwatch", "dynamodb", "ec2", "s3", "sqs", "ssm", "sts")
-"""Whose models stay in botocore: what the API and the controller call. All others are most of its size."""
+SERVICES = (
+    "apigatewaymanagementapi",
+    "autoscaling",
+    "cloudwatch",
+    "dynamodb",
+    "ec2",
+    "logs",
+    "s3",
+    "sqs",
+    "ssm",
+    "sts",
+)
+"""Whose models stay in botocore: what functions call. All others are most of its size."""
 UNUSED = ("bin", "boto3/examples", "boto3/data", "**/tests", "**/*.pyi", "**/*.dist-info/RECORD")
 """boto3/data describes its resource objects; functions use clients only. RECORD names what is removed."""
 FOR_AWS = (

@@ -365,7 +365,7 @@ def test_the_package_alone_is_enough(tmp_path, cloud, entry):
         f"import sys; sys.path[:0] = [{str(tmp_path / 'task')!r}, {str(tmp_path / 'opt/python')!r}];"
         f"import {entry} as entry;"
         "from scanfleet.clients import build_clients; build_clients();"
-        "import boto3; [boto3.client(s) for s in ('autoscaling', 'cloudwatch', 'ec2', 'ssm')];"
+        f"import boto3; [boto3.client(s) for s in {lambda_layer.SERVICES}];"
         "from scanfleet.api.app import version; print(version('scanfleet'))"
     )
 
@@ -391,6 +391,20 @@ def test_functions_get_the_versions_that_are_tested():
     assert {name: tested.get(name) for name in pins("requirements-lambda.txt")} == pins(
         "requirements-lambda.txt"
     )
+
+
+def test_every_service_that_is_called_is_in_the_layer():
+    sources = (lambda_layer.ROOT / "runtime" / "scanfleet").rglob("*.py")
+    called = {
+        service
+        for source in sources
+        if "local" not in source.parts
+        for service in re.findall(r'\.client\(\s*"([a-z0-9]+)"', source.read_text("utf-8"))
+    }
+
+    # Streams are read by servers that live on: functions are called by their stream.
+    assert called - {"dynamodbstreams"} <= set(lambda_layer.SERVICES)
+    assert called >= {"apigatewaymanagementapi", "dynamodb", "logs"}
 
 
 def test_the_same_source_makes_the_same_bytes(tmp_path):
