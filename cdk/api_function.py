@@ -9,7 +9,7 @@ from aws_cdk.aws_lambda import Function
 from constructs import Construct
 
 from cdk.config import ConfigError
-from cdk.grants import allow
+from cdk.grants import allow, allow_own_key
 from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import (
@@ -142,16 +142,7 @@ class ApiFunction(Construct):
         allow(role, "ListFiles", ["s3:ListBucket"], [data.bucket_arn, artifacts.bucket_arn])
         for number, prefix in enumerate(self._system.config.prefixes):
             self._let_see_foreign_files(role, f"{number}", prefix)
-        if (key := data.encryption_key) is not None:
-            region = Stack.of(self).region
-            via = [f"{service}.{region}.amazonaws.com" for service in ("dynamodb", "s3")]
-            allow(
-                role,
-                "UseKey",
-                ["kms:Decrypt", "kms:GenerateDataKey"],
-                [key.key_arn],
-                conditions={"StringEquals": {"kms:ViaService": via}},
-            )
+        allow_own_key(role, "UseKey", data.encryption_key, "dynamodb", "s3")
 
     def _let_see_foreign_files(self, role: Role, number: str, prefix: str) -> None:
         """Let the function list and sign downloads below an allowed prefix outside the data bucket."""

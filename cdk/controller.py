@@ -11,7 +11,7 @@ from aws_cdk.aws_lambda import Function
 from constructs import Construct
 
 from cdk.function_schedule import start_every
-from cdk.grants import allow
+from cdk.grants import allow, allow_own_key
 from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import (
@@ -143,11 +143,7 @@ class Controller(Construct):
                 "Null": {"dynamodb:LeadingKeys": "false"},
             },
         )
-        if (key := self._system.jobs.table.encryption_key) is not None:
-            via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
-            conditions = {"StringEquals": {"kms:ViaService": via}}
-            using = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
-            allow(role, "UseTheTablesKey", using, [key.key_arn], conditions=conditions)
+        allow_own_key(role, "UseTheTablesKey", self._system.jobs.table.encryption_key, "dynamodb")
         image = self._arn("ssm", "parameter", parameter_name(self._stage, Parameter.AMI_WINDOWS_GPU)[1:])
         allow(role, "ReadTheImagesId", ["ssm:GetParameter", "ssm:GetParameters"], [image])
         allow(

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from aws_cdk import Duration, Stack
+from aws_cdk import Duration
 from aws_cdk.aws_iam import Role
 from aws_cdk.aws_lambda import CfnEventSourceMapping, Function
 from aws_cdk.aws_sqs import Queue, QueueEncryption
 from constructs import Construct
 
-from cdk.grants import allow
+from cdk.grants import allow, allow_own_key
 from cdk.lambda_function import DependenciesLayer, acknowledge, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import HISTORY_PARTITIONS, JOB_PARTITIONS, LIVE_PARTITIONS, Component, Env
@@ -82,10 +82,7 @@ class EventsFunction(Construct):
         ):
             calls = [f"dynamodb:{action}" for action in actions]
             allow(self._role, sid, calls, [table.table_arn], conditions=_only(partitions))
-        if (key := table.encryption_key) is not None:
-            via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
-            conditions = {"StringEquals": {"kms:ViaService": via}}
-            allow(self._role, "UseTheTablesKey", ["kms:Decrypt"], [key.key_arn], conditions=conditions)
+        allow_own_key(self._role, "UseTheTablesKey", table.encryption_key, "dynamodb")
 
     def _feed(self) -> None:
         """Hand the stream's records over; a batch that fails is halved, tried again, then set aside."""

@@ -7,7 +7,7 @@ from aws_cdk.aws_iam import InstanceProfile, Role, ServicePrincipal
 from constructs import Construct
 
 from cdk.agent_bundle import AgentBundle
-from cdk.grants import allow
+from cdk.grants import allow, allow_own_key
 from cdk.system import System
 from scanfleet.contract import (
     AGENTS_PARTITION,
@@ -201,16 +201,7 @@ class AgentRole(Construct):
             ("s3", self._system.buckets.data.encryption_key),
             ("dynamodb", self._system.jobs.table.encryption_key),
         ):
-            if key is not None:
-                allow(
-                    self.role,
-                    f"UseKeyFor{service.title()}",
-                    ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
-                    [key.key_arn],
-                    conditions={
-                        "StringEquals": {"kms:ViaService": f"{service}.{self._stack.region}.amazonaws.com"}
-                    },
-                )
+            allow_own_key(self.role, f"UseKeyFor{service.title()}", key, service)
 
     # --- Itself --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from aws_cdk import Acknowledgment, Reference, Stack, Tokenization, Validations
 from aws_cdk.aws_iam import PolicyStatement, Role
+from aws_cdk.aws_kms import IKey
 
 Conditions = Mapping[str, Mapping[str, str | list[str]]]
 
@@ -37,6 +38,24 @@ def allow(
         )
     )
     accept_wildcards(role, open_ended, f"{sid}: {wildcard}")
+
+
+def allow_own_key(role: Role, sid: str, key: IKey | None, *services: str) -> None:
+    """Let these services ("dynamodb", "s3") use the deployment's own key for the role, which alone cannot.
+
+    Does nothing without a key of its own. Whoever writes needs more than Decrypt, so all roles get the same.
+    Source: DynamoDB developer guide, "DynamoDB encryption at rest: usage notes".
+    """
+    if key is None:
+        return
+    via = [f"{service}.{Stack.of(role).region}.amazonaws.com" for service in services]
+    allow(
+        role,
+        sid,
+        ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
+        [key.key_arn],
+        conditions={"StringEquals": {"kms:ViaService": via if len(via) > 1 else via[0]}},
+    )
 
 
 def accept_wildcards(role: Role, resources: Sequence[str], reason: str) -> None:

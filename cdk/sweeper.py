@@ -2,13 +2,12 @@
 
 from datetime import timedelta
 
-from aws_cdk import Stack
 from aws_cdk.aws_iam import Role
 from aws_cdk.aws_lambda import Function
 from constructs import Construct
 
 from cdk.function_schedule import start_every
-from cdk.grants import allow
+from cdk.grants import allow, allow_own_key
 from cdk.lambda_function import DependenciesLayer, scanfleet_function
 from cdk.system import System
 from scanfleet.contract import (
@@ -83,10 +82,7 @@ class Sweeper(Construct):
                 "Null": {"dynamodb:LeadingKeys": "false"},  # or no key at all would match, too
             },
         )
-        if (key := table.encryption_key) is not None:
-            via = f"dynamodb.{Stack.of(self).region}.amazonaws.com"
-            conditions = {"StringEquals": {"kms:ViaService": via}}
-            allow(role, "UseTheTablesKey", ["kms:Decrypt"], [key.key_arn], conditions=conditions)
+        allow_own_key(role, "UseTheTablesKey", table.encryption_key, "dynamodb")
         queues = [queue.queue_arn for pool in self._system.queues.values() for queue in pool.queues.values()]
         allow(role, "CountAndQueueJobs", ["sqs:SendMessage", "sqs:GetQueueAttributes"], queues)
 

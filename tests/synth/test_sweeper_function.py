@@ -123,10 +123,11 @@ def test_it_deletes_staged_results_and_reads_no_object(made):
     }
 
 
-def test_with_a_key_of_its_own_it_reads_the_table_through_dynamodb_only(stack):
+def test_with_a_key_of_its_own_it_uses_the_table_through_dynamodb_only(stack):
     statement = statements(stack("dev", "fleet", customer_managed_key=True))["UseTheTablesKey"]
 
-    assert statement["Action"] == "kms:Decrypt"
+    using = {"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"}
+    assert set(statement["Action"]) == using
     assert list(statement["Condition"]) == ["StringEquals"]
     assert "dynamodb." in json.dumps(statement["Condition"]["StringEquals"]["kms:ViaService"])
 
