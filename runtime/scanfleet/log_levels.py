@@ -18,9 +18,7 @@ from typing import Any
 from scanfleet.contract import Component
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-COMPONENTS = tuple(
-    sorted(set(Component) - {Component.JOBS, Component.PROCESSOR, Component.USERDATA})
-)
+COMPONENTS = tuple(sorted(set(Component) - {Component.JOBS, Component.PROCESSOR, Component.USERDATA}))
 """Those that are processes of ours, and stay long enough to be told."""
 
 
