@@ -1,4 +1,4 @@
-import { useId } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { go, href } from "../router.ts";
 
 /** What the address says of the list. */
@@ -35,18 +35,36 @@ export function Filters({ chosen }: { chosen: Chosen }) {
           ))}
         </select>
       </div>
-      <div>
-        <label for={`${id}-owner`}>Owner</label>
-        <input id={`${id}-owner`} name="owner" value={chosen.owner} maxLength={128} onChange={apply} placeholder="anybody" />
-      </div>
-      <div>
-        <label for={`${id}-tag`}>Tag</label>
-        <input id={`${id}-tag`} name="tag" value={chosen.tag} onChange={apply} placeholder="key:value" />
-      </div>
+      <Typed label="Owner" name="owner" chosen={chosen.owner} maxLength={128} onChange={apply} placeholder="anybody" />
+      <Typed label="Tag" name="tag" chosen={chosen.tag} onChange={apply} placeholder="key:value" />
       <div class="row">
         <button type="submit">Filter</button>
         {isFiltered ? <a href={href(["jobs"])}>Clear filters</a> : null}
       </div>
     </form>
+  );
+}
+
+interface Field {
+  label: string;
+  name: string;
+  chosen: string;
+  placeholder: string;
+  maxLength?: number;
+  onChange: (event: Event) => void;
+}
+
+/** A text filter. It shows what the address says whenever that changes; what is being typed stays until then. */
+function Typed({ label, chosen, ...rest }: Field) {
+  const id = useId();
+  const input = useRef<HTMLInputElement>(null);
+  useLayoutEffect(() => {
+    if (input.current) input.current.value = chosen;
+  }, [chosen]);
+  return (
+    <div>
+      <label for={id}>{label}</label>
+      <input id={id} ref={input} {...rest} />
+    </div>
   );
 }
