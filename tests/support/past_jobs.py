@@ -19,7 +19,8 @@ from scanfleet.past_runs import PastRun
 from scanfleet.prediction import MARKS, Forecast
 
 GB = 1024**3
-TRACE = Path("/work/shared/data/traces/philly_2017_jobs.csv.gz")
+ROOT = Path(__file__).resolve().parents[2]
+TRACE = ROOT.parent / "shared" / "data" / "traces" / "philly_2017_jobs.csv.gz"
 SHARES = {"load": 0.1, "align": 0.45, "merge": 0.3, "export": 0.15}
 CURVE = {"load": 5.0, "align": 30.0, "merge": 80.0, "export": 100.0}
 """Percent at each stage's end: nothing like its share of the time."""
